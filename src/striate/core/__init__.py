@@ -1,0 +1,1 @@
+"""The value types that every room shares. Imports torch only."""

@@ -1,0 +1,1 @@
+"""Augmentation: what happens to images in training only."""

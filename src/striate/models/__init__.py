@@ -1,0 +1,1 @@
+"""Architectures: networks as `torch.nn.Module`s. They never read files, print, draw or compute metrics."""

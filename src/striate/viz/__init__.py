@@ -1,0 +1,1 @@
+"""Pictures of annotations, curves and tables. Sees only core types."""
