@@ -117,7 +117,7 @@ class Preprocessing:
     def from_json(document: dict[str, Any]) -> "Preprocessing":
         """Read what `to_json` wrote; raises `UsageError` on a field that is unknown or does not fit."""
         try:
-            tuples = {key: tuple(document[key]) for key in ("size", "mean", "std")}
-            return Preprocessing(**{**document, **tuples})
+            tuples: dict[str, Any] = {key: tuple(document[key]) for key in ("size", "mean", "std")}
+            return Preprocessing(**(document | tuples))
         except (KeyError, TypeError) as error:
             raise UsageError(f"this is not a preprocessing specification: {error}") from error

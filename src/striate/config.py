@@ -1,0 +1,208 @@
+"""The settings of a training run: typed, frozen, validated, and each with the place that its value came from.
+
+The command line makes its flags from these fields, so a setting is written down once: name, type, default and help.
+Imports nothing heavy; pydantic is loaded when values are validated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
+
+from striate.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+Auto = Literal["auto"]
+
+
+def setting(
+    default: T,
+    group: str,
+    help: str,
+    *,
+    above: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> T:
+    """A field with its group, help and range; ``above`` excludes its end, ``low`` and ``high`` include theirs."""
+    return field(default=default, metadata={"group": group, "help": help, "above": above, "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Everything that decides what a training run computes. Written in full into every run folder."""
+
+    # What is learnt from
+    data: str = setting("digits", "data", "path or known name of the data")
+    task: str = setting("auto", "data", "task; left out, it follows from the data's truth")
+    root: str | None = setting(None, "data", "folder that holds a known data set")
+    download: bool = setting(False, "data", "fetch a known data set that is not there yet")
+    validation: float | Auto = setting(
+        "auto", "data", "share of train held out for validation where the data has none; 0: none", low=0, high=0.9
+    )
+    group_by: str | None = setting(None, "data", "column, or pattern on the file name, whose equals stay in one split")
+    max_bad: float = setting(
+        0.01, "data", "share of unreadable images above which the run does not start", low=0, high=1
+    )
+
+    # What the network sees
+    size: str = setting("auto", "images", "input size in pixels: H, HxW, or auto from the model and the data")
+    resize: Literal["auto", "crop", "stretch", "pad"] = setting("auto", "images", "how an image gets that size")
+    channels: Literal["auto", "1", "3"] = setting("auto", "images", "1: grey, 3: colour")
+    augment: str = setting(
+        "auto", "images", "policy, with options: none, light, standard, strong, geometric(rotation=10)"
+    )
+    mixup: float = setting(0.0, "images", "alpha of mixup; 0: off", low=0)
+    cutmix: float = setting(0.0, "images", "alpha of cutmix; 0: off", low=0)
+
+    # What learns
+    model: str = setting("auto", "model", "catalog name or layer pattern")
+    weights: str | None = setting(None, "model", "model file to start from; its classes and shapes must fit")
+
+    # How it learns
+    epochs: int = setting(20, "training", "passes over the training images", low=1)
+    batch: int | Auto = setting(64, "training", "images per step, over all processes; auto: the most that fits", low=1)
+    accumulate: int = setting(1, "training", "micro-batches that a step is cut into", low=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = setting("adamw", "training", "optimizer")
+    lr: float | Auto = setting("auto", "training", "learning rate at its peak; auto: 0.1 for SGD, else 0.002", above=0)
+    momentum: float = setting(0.9, "training", "momentum of SGD, or beta1 of Adam", low=0, high=0.9999)
+    nesterov: bool = setting(True, "training", "Nesterov's form of SGD's momentum")
+    schedule: Literal["constant", "step", "plateau", "cosine", "onecycle"] = setting(
+        "onecycle", "training", "course of the learning rate"
+    )
+    warmup: float = setting(0.0, "training", "epochs of linear warm-up; one-cycle brings its own", low=0)
+    patience: int = setting(
+        0, "training", "stop after so many epochs without a better validation metric; 0: never", low=0
+    )
+    weight_decay: float = setting(1e-2, "training", "L2; decoupled in AdamW", low=0)
+    decay_all: bool = setting(False, "training", "decay norms and biases too")
+    l1: float = setting(0.0, "training", "L1 penalty", low=0)
+    label_smoothing: float = setting(0.0, "training", "share of the target spread over all classes", low=0, high=0.999)
+    class_weights: str = setting("none", "training", "none, auto (inverse frequency), or name=weight,name=weight")
+    clip: float = setting(0.0, "training", "largest gradient norm; 0: not clipped", low=0)
+    ema: float = setting(0.0, "training", "decay of the weights' moving average; 0: off", low=0, high=0.99999)
+    seed: int = setting(0, "training", "seed of everything random", low=0)
+
+    # How it runs
+    device: str = setting("auto", "machine", "cpu, cuda, cuda:1, mps")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "machine", "arithmetic of the training steps; auto: the fastest of a few timed steps"
+    )
+    channels_last: bool | Auto = setting("auto", "machine", "memory format; auto: timed together with the precision")
+    compile: bool = setting(False, "machine", "torch.compile the training step")
+    deterministic: bool = setting(False, "machine", "refuse operations that may differ between two runs")
+    workers: int | Auto = setting("auto", "machine", "threads that read images; auto: one per core", low=1)
+    checkpoint_every: float = setting(30.0, "machine", "seconds between checkpoints", above=0)
+    tensorboard: bool = setting(False, "machine", "write TensorBoard events too (extra: tensorboard)")
+
+
+NAMES = tuple(entry.name for entry in fields(TrainSettings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Some settings and the place that they were read from."""
+
+    source: str  # "recipe mnist-fast", "file settings.yaml", "command line", "measured", ...
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Settings with the source of every one."""
+
+    settings: TrainSettings
+    sources: Mapping[str, str]
+
+    def because(self, source: str, **values: Any) -> "Resolved":
+        """The same with what was measured or found out; a value that a person gave is never replaced."""
+        free = {name: value for name, value in values.items() if getattr(self.settings, name) != value}
+        given = [name for name in free if getattr(self.settings, name) != "auto" and self.sources[name] != "default"]
+        if given:
+            raise ValueError(f"{', '.join(given)} given explicitly and must not be replaced")
+        return Resolved(
+            settings=replace(self.settings, **free), sources={**self.sources, **dict.fromkeys(values, source)}
+        )
+
+
+def resolve(*layers: Layer) -> Resolved:
+    """Lay settings over each other, later over earlier, and validate the result.
+
+    Args:
+        layers: from the most general to the most explicit. Text is converted to the setting's type.
+
+    Raises:
+        UsageError: an unknown setting, or a value that does not fit; names the setting, the source and what fits.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(NAMES, "default")
+    for layer in layers:
+        for name, value in layer.values.items():
+            key = name.replace("-", "_")
+            if key not in sources:
+                raise UsageError(f"unknown setting {name!r} ({layer.source}).{did_you_mean(key, NAMES)}")
+            values[key], sources[key] = value, layer.source
+    return Resolved(settings=_validated(values, sources), sources=sources)
+
+
+def _validated(values: dict[str, Any], sources: Mapping[str, str]) -> TrainSettings:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        settings = TypeAdapter(TrainSettings).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise UsageError(_misfit(name, values.get(name), sources[name])) from None
+    for entry in fields(TrainSettings):
+        value, limits = getattr(settings, entry.name), entry.metadata
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        above, low, high = limits["above"], limits["low"], limits["high"]
+        if (
+            value != value
+            or (above is not None and value <= above)
+            or (low is not None and value < low)
+            or (high is not None and value > high)
+        ):
+            raise UsageError(_misfit(entry.name, value, sources[entry.name]))
+    return settings
+
+
+def _misfit(name: str, value: object, source: str) -> str:
+    entry = next(entry for entry in fields(TrainSettings) if entry.name == name)
+    takes = expected(entry.type, entry.metadata)
+    return f"{name} = {value!r} ({source}) does not fit: it takes {takes} ({entry.metadata['help']})."
+
+
+def expected(kind: Any, limits: Mapping[str, Any]) -> str:
+    """What a setting takes, in words: ``"a number, at least 0, or auto"``."""
+    import types
+    from typing import Union, get_args, get_origin
+
+    if get_origin(kind) in (types.UnionType, Union):
+        return " or ".join(expected(part, limits) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return ", ".join(str(value) for value in get_args(kind))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}[kind]
+    if kind in (int, float):
+        ends = {"above": "above", "low": "at least", "high": "at most"}
+        words += "".join(f", {text} {limits[end]:g}" for end, text in ends.items() if limits[end] is not None)
+    return words
+
+
+def read_settings(text: str, source: str) -> Layer:
+    """Settings from YAML text: a mapping of names to values, as ``run.yaml`` and recipes hold them.
+
+    ``run.yaml`` itself is accepted: of a document with a ``settings`` key only that part is read.
+    """
+    import yaml
+
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source} is not YAML: {error}") from None
+    if isinstance(document, dict) and "settings" in document:
+        document = document["settings"]
+    if not isinstance(document, dict):
+        raise UsageError(f"{source} must hold settings as 'name: value' lines, such as 'epochs: 10'.")
+    return Layer(source=source, values={str(name): value for name, value in document.items()})

@@ -1,0 +1,137 @@
+"""Exact resume: all that training holds, as tensors and one JSON document, in one safetensors file.
+
+Letters: a state is captured between two steps. Whatever is not in it must follow from it.
+"""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from striate.errors import ModelFileError, StriateError
+from striate.files import replacing
+
+SCHEMA = "striate.state/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Training at one moment: tensors on the CPU, and plain values."""
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]  # as JSON
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically."""
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=dict(metadata))
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, as a file holds it."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's buffers, named ``optimizer.<parameter's number>.<buffer>``."""
+    return {
+        f"optimizer.{number}.{key}": copied(value)
+        for number, buffers in optimizer.state_dict()["state"].items()
+        for key, value in buffers.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put the optimizer's buffers back, in the memory format of their parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    buffers: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            like = parameters[int(number)]
+            value = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor.clone()
+            buffers.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": buffers, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class Store:
+    """Keeps the last state of a run on disk, written in the background of the loop.
+
+    Args:
+        path: the file, ``state/last.safetensors`` of a run folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a state is still being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def save(self, state: State) -> None:
+        """Begin to write a state; waits for the one before.
+
+        Raises:
+            StriateError: the one before could not be written.
+        """
+        self.wait()
+        self._thread = threading.Thread(target=self._write, args=(state,), name="striate-checkpoint")
+        self._thread.start()
+
+    def _write(self, state: State) -> None:
+        try:
+            values = json.dumps(state.values)
+            save_tensors(self.path, state.tensors, {"schema": SCHEMA, "values": values})
+        except BaseException as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            StriateError: it could not be written; the file holds the last state that could.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is None:
+            return
+        kept = "The last good checkpoint is intact" if self.path.exists() else "No checkpoint was written before"
+        raise StriateError(
+            f"cannot write the checkpoint {self.path}: {error}. {kept}; make room and go on with "
+            f"'striate train --resume {self.path.parent.parent}'."
+        ) from error
+
+    def load(self) -> State | None:
+        """The last state, or None where none was written yet.
+
+        Raises:
+            ModelFileError: the file is not a state of this version.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+                if metadata.get("schema") != SCHEMA:
+                    raise ModelFileError(
+                        f"{self.path} holds {metadata.get('schema', 'no schema')}, not {SCHEMA}: "
+                        "resume it with the version of striate that wrote it."
+                    )
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise ModelFileError(f"{self.path} cannot be read: {error}") from error
+        return State(tensors=tensors, values=json.loads(metadata["values"]))

@@ -1,0 +1,109 @@
+"""Optimizers and learning-rate schedules, from the settings."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from striate.config import TrainSettings
+
+Schedule = Callable[[int], float]
+
+# One-cycle (Smith and Topin 2017) in the form that fast.ai made popular: a quarter of the steps up from lr / 25,
+# then down to lr / 25 / 1e4, both along a cosine.
+ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = 0.25, 1 / 25, 1 / 25 / 1e4
+STEP_POINTS, STEP_FACTOR = (0.5, 0.75), 0.1  # He et al. 2015, section 4.2: divided by ten at 32k and 48k of 64k steps
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 3  # divide by ten when validation settles (Krizhevsky et al. 2012, section 5)
+DEFAULT_LR = {"sgd": 0.1, "adam": 0.002, "adamw": 0.002}
+
+
+def decayed(module: nn.Module, everything: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters with and without weight decay: norms, biases and other vectors go without unless asked."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if everything:
+        return trainable, []
+    return [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
+
+
+def optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimizer of the settings over the module's trainable parameters.
+
+    Weight decay is L2 in SGD and Adam, decoupled in AdamW.
+    """
+    with_decay, without = decayed(module, settings.decay_all)
+    groups = [
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((with_decay, settings.weight_decay), (without, 0.0))
+        if parameters
+    ]
+    lr = peak_lr(settings)
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in module.parameters())
+    if settings.optimizer == "sgd":
+        nesterov = settings.nesterov and settings.momentum > 0
+        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=fused)
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=lr, betas=(settings.momentum, 0.999), fused=fused)
+
+
+def peak_lr(settings: TrainSettings) -> float:
+    """The learning rate at its peak."""
+    return DEFAULT_LR[settings.optimizer] if settings.lr == "auto" else settings.lr
+
+
+def schedule(settings: TrainSettings, steps_per_epoch: int) -> Schedule:
+    """The course of the learning rate: from the step's number (0-based, over all epochs) to a factor of the peak.
+
+    ``plateau`` is constant here; `Plateau` lowers it as validation settles.
+    """
+    total = max(1, settings.epochs * steps_per_epoch)
+    warmup = round(settings.warmup * steps_per_epoch)
+
+    def course(step: int) -> float:
+        if settings.schedule == "onecycle":
+            return _onecycle(step / total)
+        done = max(0, step - warmup) / max(1, total - warmup)
+        if settings.schedule == "cosine":
+            return (1 + math.cos(math.pi * min(1.0, done))) / 2
+        if settings.schedule == "step":
+            return STEP_FACTOR ** sum(step / total >= point for point in STEP_POINTS)
+        return 1.0
+
+    return lambda step: course(step) * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+
+
+def _onecycle(done: float) -> float:
+    if done < ONECYCLE_RISE:
+        start, end, share = ONECYCLE_START, 1.0, done / ONECYCLE_RISE
+    else:
+        start, end, share = 1.0, ONECYCLE_END, min(1.0, (done - ONECYCLE_RISE) / (1 - ONECYCLE_RISE))
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class Plateau:
+    """Divides the learning rate by ten when the headline metric has not improved for some epochs."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.best = -math.inf
+        self.waited = 0
+
+    def update(self, value: float) -> bool:
+        """Take in an epoch's metric (higher is better); True when the rate was lowered."""
+        if value > self.best:
+            self.best, self.waited = value, 0
+            return False
+        self.waited += 1
+        if self.waited <= PLATEAU_PATIENCE:
+            return False
+        self.factor *= PLATEAU_FACTOR
+        self.waited = 0
+        return True
+
+
+@torch.no_grad()
+def add_l1(parameters: Iterable[nn.Parameter], strength: float) -> None:
+    """Add the gradient of ``strength * sum |w|`` to the gradients."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.sign(), alpha=strength)

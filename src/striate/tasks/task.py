@@ -1,0 +1,45 @@
+"""What every task promises: the engine knows tasks only by this."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from striate.core.annotations import Classifications
+from striate.core.batch import Batch
+from striate.metrics.metric import Metric
+
+
+class Task(nn.Module):
+    """A network with its losses, predictions and metric.
+
+    Distribution, compilation and weight averaging wrap the task; the loop calls it and sees no difference.
+
+    Attributes:
+        name: as in ``--task``.
+        network: the network that is trained.
+        headline: the metric that decides which epoch is best; higher is better.
+    """
+
+    name: str
+    network: nn.Module
+    headline: str
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Training losses, each a scalar and a mean over the batch, so that micro-batches and processes add up."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Classifications:
+        """Annotations for every image of the batch, in its order."""
+        raise NotImplementedError
+
+    def metric(self) -> Metric:
+        """A fresh metric."""
+        raise NotImplementedError
+
+    def first_loss(self) -> float:
+        """The total loss expected of an untrained network; far from it, something is wrong before training starts."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """What `tasks.catalog.build` needs to make the task again around a network."""
+        raise NotImplementedError
