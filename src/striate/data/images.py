@@ -1,0 +1,330 @@
+"""Image files: from a path to pixels, with every way in which that can fail named.
+
+Decoding is Pillow's, restricted to the formats of `FORMATS`; a file is read by its content, whatever its suffix says.
+What comes out is uint8 with one channel (grey) or three (RGB):
+
+- 1-bit, grey and grey with alpha stay one channel; palette, CMYK, YCbCr and LAB become RGB; colour profiles are not
+  applied.
+- 16-bit grey is scaled to 8 bits by 1/257, so that white stays white; 16-bit colour loses its low byte.
+- Transparent pixels are composited on white, which is what a viewer of the file sees; the alpha is then dropped.
+- Floating-point grey between 0 and 1 is scaled by 255; between 0 and 255 it is rounded; beyond that it is refused,
+  because nobody but the sender knows what is white.
+- The EXIF orientation is applied. Of an animation or a multi-page file the first frame is read.
+"""
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+# TIFF and WebP are named because Pillow otherwise imports all of its fifty plugins to find them.
+from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+from striate.data.preprocess import Pixels
+from striate.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")  # Pillow's names; PPM covers PBM, PGM and PNM
+
+# In lower case.
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".pbm",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+    )
+)
+
+MAX_PIXELS = 178_956_970  # half a gigabyte of RGB; the number at which Pillow itself refuses
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+_CONTENT_BYTES = 8192  # of the head and of the tail of a file, for its fingerprint
+
+Failure = Literal["missing", "empty", "not an image", "damaged", "too large", "unsupported"]
+
+_MENDS: dict[Failure, str] = {
+    "missing": "Check the path and the permissions.",
+    "empty": "Copy it again from its source, or remove it.",
+    "not an image": "Expected JPEG, PNG, WebP, BMP, TIFF, GIF, PGM or PPM: convert it, or remove it.",
+    "damaged": "Copy it again from its source, or remove it.",
+    "too large": f"Scale it down below {MAX_PIXELS / 1e6:.0f} megapixels, or remove it.",
+    "unsupported": "Save it with 8 or 16 bits per channel.",
+}
+
+
+class ImageError(DataError):
+    """An image that cannot be read. The message names the file, the reason and how to mend it.
+
+    Attributes:
+        kind: which of the few ways to fail, for programs.
+        reason: the same in words, without the file and without the mend.
+    """
+
+    def __init__(self, source: Path | str, kind: Failure, reason: str):
+        super().__init__(f"{source}: {reason}. {_MENDS[kind]}")
+        self.source = source
+        self.kind: Failure = kind
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Path | str, Failure, str]]:
+        return ImageError, (self.source, self.kind, self.reason)  # it travels between processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What an image file says about itself before it is decoded."""
+
+    format: str  # one of FORMATS
+    size: tuple[int, int]  # height, width as `read_image` gives them, after the orientation is applied
+    mode: str  # Pillow's word: "L", "RGB", "P", "CMYK", "I;16", ...
+    orientation: int  # EXIF, 1 to 8; 1 is upright
+    frames: int  # 1 but for animations and multi-page files
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode a file.
+
+    Returns:
+        (H, W, 1) or (H, W, 3) uint8, contiguous and writable.
+
+    Raises:
+        ImageError: a `DataError`, whatever goes wrong.
+    """
+    return decode(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file; raises `ImageError` where there are none."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(path, "missing", f"cannot be opened ({_words(error)})") from error
+    if not data:
+        raise ImageError(path, "empty", "the file has zero bytes")
+    return data
+
+
+def decode(data: bytes, source: Path | str) -> Pixels:
+    """Decode the bytes of an image file.
+
+    Args:
+        data: as they lie in the file.
+        source: what to call it in an error.
+
+    Returns:
+        (H, W, 1) or (H, W, 3) uint8, contiguous and writable.
+
+    Raises:
+        ImageError: a `DataError`, whatever goes wrong.
+    """
+    with _opened(BytesIO(data), source) as picture:
+        _check_size(picture, source)
+        try:
+            picture.load()
+            orientation = _orientation(picture)  # after load: TIFF is turned by Pillow, PNG may carry it at the end
+            pixels = _pixels(picture)
+        except ImageError:
+            raise
+        except MemoryError as error:
+            reason = f"there is not enough memory for {picture.width}x{picture.height} pixels"
+            raise ImageError(source, "too large", reason) from error
+        except Exception as error:
+            raise ImageError(source, "damaged", f"truncated or damaged {picture.format} ({_words(error)})") from error
+    if pixels is None:
+        raise ImageError(source, "unsupported", f"its {picture.mode} pixels lie outside of every known range")
+    return np.ascontiguousarray(upright(pixels, orientation))
+
+
+def probe(path: Path) -> Header:
+    """Read the header of a file, without decoding it.
+
+    Raises:
+        ImageError: it is missing, empty, or no image. Damage further in is found only by `read_image`, and an absurd
+            size is for the caller to judge.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ImageError(path, "missing", f"cannot be opened ({_words(error)})") from error
+    with file:
+        if not file.read(1):
+            raise ImageError(path, "empty", "the file has zero bytes")
+        file.seek(0)
+        with _opened(file, path) as picture:
+            orientation = _orientation(picture)
+            height, width = picture.height, picture.width
+            if orientation >= 5 and picture.format != "TIFF":  # Pillow swaps those of TIFF when it opens them
+                height, width = width, height
+            try:
+                frames = int(getattr(picture, "n_frames", 1))
+            except Exception:  # a damaged later frame; the first is what is read
+                frames = 1
+            kind = "JPEG" if picture.format == "MPO" else picture.format or ""  # MPO: a JPEG with a second one behind
+            return Header(format=kind, size=(height, width), mode=picture.mode, orientation=orientation, frames=frames)
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn pixels as stored into pixels as meant.
+
+    Args:
+        pixels: (H, W, ...) array.
+        orientation: EXIF orientation (TIFF 6.0, tag 274), 1 to 8.
+
+    Returns:
+        A view of ``pixels``; 5 to 8 swap height and width.
+    """
+    return _TURNS[orientation](pixels)
+
+
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a[::-1].swapaxes(0, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a[:, ::-1].swapaxes(0, 1),
+}
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images that lie in files; row i is ``paths[i]``. See `striate.data.dataset.Images`."""
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> Pixels:
+        """See `read_image`."""
+        return read_image(self.paths[index])
+
+    def content(self, index: int) -> bytes:
+        """The size of the file and a hash of its first and last 8 KiB.
+
+        Reading every byte of a large data set would cost minutes before each run. Compressed pixels differ in size,
+        and at the end of the file, as soon as one pixel differs; only an edit made in place in the middle of a file
+        over 16 KiB goes unseen.
+        """
+        path = self.paths[index]
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                digest = hashlib.sha256(file.read(_CONTENT_BYTES))
+                file.seek(max(_CONTENT_BYTES, size - _CONTENT_BYTES))
+                digest.update(file.read(_CONTENT_BYTES))
+        except OSError as error:
+            raise ImageError(path, "missing", f"cannot be opened ({_words(error)})") from error
+        return size.to_bytes(8, "big") + digest.digest()
+
+
+@contextmanager
+def _opened(file: "BytesIO | object", source: Path | str) -> Generator[Image.Image]:
+    """The picture in a file, its header read; Pillow's warnings are silent for as long as it is open."""
+    with _quiet():
+        try:
+            picture = Image.open(file, formats=FORMATS)  # pyright: ignore[reportArgumentType]
+        except Image.DecompressionBombError as error:
+            raise ImageError(source, "too large", f"it claims more than {MAX_PIXELS:,} pixels") from error
+        except Image.UnidentifiedImageError as error:
+            raise ImageError(source, "not an image", "the content is not an image of a known format") from error
+        except Exception as error:
+            raise ImageError(source, "damaged", f"the header is damaged ({_words(error)})") from error
+        with picture:
+            yield picture
+
+
+def _check_size(picture: Image.Image, source: Path | str) -> None:
+    if picture.width < 1 or picture.height < 1:
+        raise ImageError(source, "damaged", f"it claims {picture.width}x{picture.height} pixels")
+    if picture.width * picture.height > MAX_PIXELS:
+        reason = f"it claims {picture.width}x{picture.height} pixels, more than {MAX_PIXELS:,}"
+        raise ImageError(source, "too large", reason)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF is no reason to refuse whole pixels
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def _pixels(picture: Image.Image) -> Pixels | None:
+    """Pixels as stored, (H, W, 1) or (H, W, 3); None where their range is unknown."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _eight_bits(picture)
+    grey = picture.mode in ("1", "L", "LA", "La")
+    if not picture.has_transparency_data:
+        array = np.array(picture if picture.mode in ("L", "RGB") else picture.convert("L" if grey else "RGB"))
+        return array[:, :, None] if grey else array
+    array = np.array(picture.convert("LA" if grey else "RGBA")).astype(np.uint16)
+    colour, alpha = array[:, :, :-1], array[:, :, -1:]
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _eight_bits(picture: Image.Image) -> Pixels | None:
+    array = np.asarray(picture)
+    low, high = array.min(), array.max()
+    if picture.mode == "F":
+        if not (low >= 0 and high <= 255):  # written so that not-a-number is refused too
+            return None
+        return np.rint(array * (255 if high <= 1 else 1)).astype(np.uint8)[:, :, None]
+    if low < 0 or high > 65535:
+        return None
+    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)[:, :, None]
+
+
+def _words(error: Exception) -> str:
+    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+_quiet_lock = threading.Lock()
+_quiet_users = 0
+_quiet_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Silence Pillow's warnings on odd metadata, and let no setting turn them into errors.
+
+    The filters of `warnings` belong to the whole process and images are decoded by many threads at once: the first
+    to come in sets the filter and the last to leave takes it away.
+    """
+    global _quiet_users, _quiet_filters
+    with _quiet_lock:
+        if _quiet_users == 0:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0:
+                _quiet_filters.__exit__(None, None, None)
