@@ -1,0 +1,82 @@
+"""Random numbers that are a function of their place, not of what was drawn before.
+
+Every number that augmentation uses follows from (seed, epoch, step) and the image's position in the global batch. A run
+that is killed and resumed therefore sees the very images that it would have seen, and N processes see what one would.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Draws:
+    """The random numbers of one global batch, of which this process needs some rows.
+
+    Every method draws for the whole batch, on the CPU, and gives the rows of this process; calls must come in the same
+    order in every process. Letters: T images in the global batch, B images in this process.
+
+    Args:
+        seed: of the run; not negative.
+        epoch: from 0.
+        step: batch within the epoch, from 0.
+        total: T.
+        rows: positions in the global batch, (B,) int64, ascending.
+        device: where the drawn tensors go; may be changed between draws.
+    """
+
+    def __init__(
+        self, *, seed: int, epoch: int, step: int, total: int, rows: Tensor, device: torch.device | str = "cpu"
+    ):
+        self.total = total
+        self.rows = rows
+        self.device = torch.device(device)
+        self._place = [seed, epoch, step]
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    @cached_property
+    def _generator(self) -> np.random.Generator:
+        return np.random.default_rng(self._place)  # 20 microseconds, which a batch without augmentation need not pay
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """(B, *shape) float32 in [low, high)."""
+        values = self._generator.random((self.total, *shape), dtype=np.float32)
+        return self._mine(values).mul_(high - low).add_(low)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """(B, *shape) int64 in [low, high)."""
+        return self._mine(self._generator.integers(low, high, (self.total, *shape)))
+
+    def choose(self, probability: float) -> Tensor:
+        """(B,) bool, true with ``probability``."""
+        return self.uniform(0, 1) < probability
+
+    def beta(self, alpha: float) -> Tensor:
+        """(B,) float32 from the symmetric distribution Beta(alpha, alpha)."""
+        return self._mine(self._generator.beta(alpha, alpha, self.total).astype(np.float32))
+
+    def partners(self) -> Tensor:
+        """(B,) int64: the row, in this process, of the image that each one is mixed with.
+
+        Neighbours 2i and 2i + 1 of the global batch are partners: its order is random already. An image whose partner
+        is not there (the last of an odd batch, or a file that could not be read) is its own.
+        """
+        wanted = self.rows ^ 1
+        if len(self) == 0:
+            return wanted.to(self.device)
+        found = torch.searchsorted(self.rows, wanted).clamp_(max=len(self) - 1)
+        return torch.where(self.rows[found] == wanted, found, torch.arange(len(self))).to(self.device)
+
+    def keep(self, kept: Tensor) -> None:
+        """Go on with the rows at ``kept`` ((M,) int64) only; for images that turn out to be unreadable."""
+        self.rows = self.rows[kept]
+
+    def _mine(self, values: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
+        drawn = torch.from_numpy(values)
+        if len(self) != self.total:
+            drawn = drawn[self.rows]
+        return drawn.to(self.device, non_blocking=True)
