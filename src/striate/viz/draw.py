@@ -1,0 +1,59 @@
+"""Predictions drawn onto their images."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from striate.core.annotations import Classification
+from striate.viz.canvas import INK, LINE, MUTED, PAPER, STRONG, Pixels, fit_image, fit_text, font
+
+BARS = 3
+SMALL = 256  # images whose longer side is at most half of this are magnified up to it
+
+
+def draw_classification(image: Pixels, prediction: Classification, names: Sequence[str]) -> Image.Image:
+    """The image over a panel with the predicted class, its score and the three best scores as bars.
+
+    The panel stands under the image and hides nothing of it. Its letters grow with the image.
+
+    Args:
+        image: (H, W, 1) or (H, W, 3) uint8.
+        prediction: of this image; without ``scores`` there are no bars.
+        names: K class names.
+
+    Returns:
+        An RGB picture of the image's own size, or magnified by a whole factor where it is small, plus the panel.
+    """
+    picture = fit_image(image, max(SMALL, *image.shape[:2]))
+    width = max(SMALL, picture.width)
+    size = max(13, round(min(width, 3 * picture.height) / 28))
+    pad, row = size, round(size * 1.5)
+    small, large = font(size), font(round(size * 1.4))
+
+    best: list[tuple[str, float]] = []
+    if prediction.scores is not None:
+        order: list[int] = prediction.scores.sort(descending=True, stable=True).indices[:BARS].tolist()
+        best = [(names[label], float(prediction.scores[label])) for label in order]
+    headline = round(size * 2)
+    panel = pad + headline + (len(best) * row + pad // 2 if best else 0) + pad // 2
+    drawn = Image.new("RGB", (width, picture.height + panel), PAPER)
+    drawn.paste(picture, ((width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(drawn)
+
+    y = picture.height + pad
+    score = "" if prediction.score is None else f"{prediction.score:.1%}"
+    end = width - pad - large.getlength(score)
+    draw.text((width - pad, y), score, fill=INK, font=large, anchor="ra")
+    draw.text((pad, y), fit_text(names[prediction.label], end - 2 * pad, large), fill=INK, font=large)
+    y += headline + pad // 2
+    left = pad + 0.4 * (width - 2 * pad)
+    room = width - pad - small.getlength("100.0%") - pad - left
+    for name, share in best:
+        middle = y + row / 2
+        draw.text((pad, middle), fit_text(name, left - 2 * pad, small), fill=MUTED, font=small, anchor="lm")
+        draw.rectangle((left, middle - size * 0.35, left + room, middle + size * 0.35), fill=LINE)
+        if round(room * share) > 0:
+            draw.rectangle((left, middle - size * 0.35, left + room * share, middle + size * 0.35), fill=STRONG)
+        draw.text((width - pad, middle), f"{share:.1%}", fill=MUTED, font=small, anchor="rm")
+        y += row
+    return drawn
