@@ -80,6 +80,8 @@ class Dataset:
         total = hashlib.sha256()
         labels = self.truths.labels.numpy()
         for row in sorted((self.ids[i], int(i)) for i in indices):
-            total.update(f"{row[0]}\0{self.classes[labels[row[1]]]}\0".encode())
+            total.update(
+                f"{row[0]}\0{self.classes[labels[row[1]]]}\0".encode(errors="surrogateescape")
+            )  # file names need not be UTF-8
             total.update(self.images.content(row[1]))
         return total.hexdigest()

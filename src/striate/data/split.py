@@ -71,7 +71,7 @@ class Splits:
             "group_by": self.group_by,
             "fingerprints": dict(self.fingerprints),
             "notes": list(self.notes),
-            "splits": {name: [dataset.ids[i] for i in rows.tolist()] for name, rows in self.indices.items()},
+            "splits": {name: [dataset.ids[int(i)] for i in rows] for name, rows in self.indices.items()},
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -134,18 +134,20 @@ def split(
     dataset: Dataset,
     *,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    validation: float | None = None,
     seed: int = 0,
     group_by: str | None = None,
 ) -> Splits:
     """Split a data set.
 
     - No official splits, or only train: all images, by ``fractions``.
-    - Official train and test: val is taken from train, a sixth of it and at most 10,000 images.
+    - Official train and test: val is taken from train, a sixth of it and at most 10,000 images, or ``validation`` of it.
     - Anything else: as it is. Train and val without test stay without: `Splits.of` says so when test is asked for.
 
     Args:
         dataset: what to split.
         fractions: of train, val and test; a split of fraction 0 does not come to be.
+        validation: val's share where val is drawn, at train's expense; 0 draws none. None: as the rules above say.
         seed: another seed, another draw.
         group_by: a column of ``dataset.groups``, or a regular expression that is searched in the file name (in the
             whole id, if there is a slash in it) and whose first group, or else the whole match, names the group.
@@ -154,6 +156,8 @@ def split(
     Raises:
         UsageError: fractions or ``group_by`` that do not fit.
     """
+    if validation is not None:
+        fractions = (1 - validation - fractions[2], validation, fractions[2])
     _check_fractions(fractions)
     keys = None if group_by is None else _group_keys(dataset, group_by)
     official = {name: rows for name, rows in dataset.splits.items() if len(rows)}
@@ -164,11 +168,12 @@ def split(
         origin = f"drawn {shares} by class{how}"
     elif set(official) == {"train", "test"}:
         total = len(official["train"])
-        share = min(total * _VAL_SHARE, _VAL_MOST) / total
+        share = min(total * _VAL_SHARE, _VAL_MOST) / total if validation is None else validation
         drawn = _draw(dataset, official["train"], (1 - share, share, 0.0), seed, keys)
         taken = len(drawn.get("val", ()))
         drawn = {**drawn, "test": np.sort(official["test"])}
-        origin = f"official train and test; val is {taken:,} of train's {total:,} images, drawn by class{how}"
+        origin = "official train and test"
+        origin += f"; val is {taken:,} of train's {total:,} images, drawn by class{how}" if taken else ", no val"
     else:
         drawn = {name: np.sort(rows) for name, rows in official.items()}
         origin = f"official {', '.join(drawn)}"
@@ -225,11 +230,11 @@ def _draw(
     order = sorted(_ORDER[name] for name in wanted)
     names = [name for place in order for name in wanted if _ORDER[name] == place]
     shares = np.array([wanted[name] for name in names])
-    ids = [dataset.ids[i] for i in rows.tolist()]
+    ids = [dataset.ids[int(i)] for i in rows]
     if keys is None:
         assigned = assign(ids, labels[rows], shares, seed)
     else:
-        assigned = assign_groups(ids, labels[rows], [keys[i] for i in rows.tolist()], shares, seed)
+        assigned = assign_groups(ids, labels[rows], [keys[int(i)] for i in rows], shares, seed)
     drawn = {name: np.sort(rows[assigned == place]) for place, name in enumerate(names)}
     return {name: members for name, members in drawn.items() if len(members)}
 
@@ -337,7 +342,7 @@ def _missing(dataset: Dataset, drawn: Mapping[str, Indices]) -> list[str]:
 
 def _straddling(drawn: Mapping[str, Indices], keys: Sequence[str]) -> list[str]:
     """Groups that official splits have torn apart."""
-    groups = {name: {keys[i] for i in rows.tolist()} for name, rows in drawn.items()}
+    groups = {name: {keys[int(i)] for i in rows} for name, rows in drawn.items()}
     names = list(groups)
     torn = [(a, b, len(groups[a] & groups[b])) for i, a in enumerate(names) for b in names[i + 1 :]]
     return [f"{count:,} groups are in both official splits {a} and {b}" for a, b, count in torn if count]

@@ -98,7 +98,7 @@ def save(dataset: Dataset, folder: Path) -> None:
             raise DataError(f"{dataset.name}: the class {label!r} cannot be the name of a folder. Rename it.")
     folder = new_folder(folder)
     for split, rows in parts(dataset, ""):
-        for row in rows.tolist():
+        for row in map(int, rows):
             label = dataset.classes[int(dataset.truths.labels[row])]
             write_image(dataset, row, folder / split / label, _inner(dataset.ids[row], label))
 
