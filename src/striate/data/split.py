@@ -141,7 +141,8 @@ def split(
     """Split a data set.
 
     - No official splits, or only train: all images, by ``fractions``.
-    - Official train and test: val is taken from train, a sixth of it and at most 10,000 images, or ``validation`` of it.
+    - Official train and test: val is taken from train, a sixth of it and at most 10,000 images, or
+      ``validation`` of it.
     - Anything else: as it is. Train and val without test stay without: `Splits.of` says so when test is asked for.
 
     Args:

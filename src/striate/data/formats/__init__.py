@@ -2,13 +2,30 @@
 
 import importlib
 import pkgutil
+import re
+import shutil
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
 
+import numpy as np
+from PIL import Image
+
 from striate.data.dataset import Dataset, Indices
+from striate.data.images import ImageFiles
 from striate.errors import DataError
+
+# What folders and the entries of a table may be called, in lower case.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class Format(Protocol):
@@ -71,8 +88,6 @@ def parts(dataset: Dataset, unsplit: str) -> Iterable[tuple[str, Indices]]:
     Raises:
         DataError: a row is in no split or in two.
     """
-    import numpy as np
-
     if not dataset.splits:
         return [(unsplit, np.arange(len(dataset), dtype=np.int64))]
     times = np.bincount(np.concatenate(list(dataset.splits.values())), minlength=len(dataset))
@@ -80,3 +95,41 @@ def parts(dataset: Dataset, unsplit: str) -> Iterable[tuple[str, Indices]]:
         row = int(np.flatnonzero(times != 1)[0])
         raise DataError(f"{dataset.name}: {dataset.ids[row]} is in {times[row]} splits; it must be in one to be saved.")
     return list(dataset.splits.items())
+
+
+def sorted_classes(names: set[str]) -> tuple[str, ...]:
+    """Class names in the order of their labels: by value where all are whole numbers, else by code point."""
+    if all(re.fullmatch(r"[+-]?[0-9]+", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def inner_name(id_: str, label: str) -> str:
+    """What is left of an id after its split and class: the file's place inside its class folder."""
+    pieces = [piece for piece in PurePosixPath(id_.replace("\\", "/")).parts if piece not in ("/", "..", ".")]
+    if len(pieces) > 1 and pieces[0].casefold() in SPLIT_NAMES:
+        pieces = pieces[1:]
+    if len(pieces) > 1 and pieces[0] == label:
+        pieces = pieces[1:]
+    return re.sub(r"[\[\]:*?\"<>|]+", "-", "/".join(pieces)).strip("-") or "image"
+
+
+def write_image(dataset: Dataset, row: int, target: Path) -> Path:
+    """Copy image ``row`` to a path: the file byte for byte, or pixels in memory as PNG.
+
+    Returns:
+        Where it lies; a name that is taken gets a number.
+    """
+    source = dataset.images.paths[row] if isinstance(dataset.images, ImageFiles) else None
+    target = target if source else target.with_name(f"{target.name}.png")
+    free, count = target, 1
+    while free.exists():
+        count += 1
+        free = target.with_stem(f"{target.stem}-{count}")
+    free.parent.mkdir(parents=True, exist_ok=True)
+    if source:
+        shutil.copyfile(source, free)
+    else:
+        pixels = dataset.images.read(row)
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(free)
+    return free

@@ -5,33 +5,20 @@ as torchvision's ImageFolder does, but by value where all names are whole number
 """
 
 import os
-import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, Indices, Skipped
-from striate.data.formats import new_folder, parts
+from striate.data.formats import SPLIT_NAMES, inner_name, new_folder, parts, sorted_classes, write_image
 from striate.data.images import IMAGE_SUFFIXES, ImageFiles
 from striate.errors import DataError
 
 NAME = "folder of classes"
 EXPECTS = "one sub-folder with images per class, or train/, val/ and test/ with such folders in them"
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}  # what the folders and the entries of a table may be called, in lower case
 
 
 def recognise(path: Path) -> bool:
@@ -100,50 +87,13 @@ def save(dataset: Dataset, folder: Path) -> None:
     for split, rows in parts(dataset, ""):
         for row in map(int, rows):
             label = dataset.classes[int(dataset.truths.labels[row])]
-            write_image(dataset, row, folder / split / label, _inner(dataset.ids[row], label))
-
-
-def write_image(dataset: Dataset, row: int, folder: Path, name: str) -> Path:
-    """Copy image ``row`` into a folder: the file byte for byte, or pixels in memory as PNG.
-
-    Returns:
-        Where it lies; a name that is taken gets a number.
-    """
-    source = dataset.images.paths[row] if isinstance(dataset.images, ImageFiles) else None
-    name = name if source else f"{name}.png"
-    target, count = folder / name, 1
-    while target.exists():
-        count += 1
-        target = (folder / name).with_stem(f"{Path(name).stem}-{count}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source:
-        shutil.copyfile(source, target)
-    else:
-        pixels = dataset.images.read(row)
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(target)
-    return target
-
-
-def sorted_classes(names: set[str]) -> tuple[str, ...]:
-    """Class names in the order of their labels: by value where all are whole numbers, else by code point."""
-    if all(re.fullmatch(r"[+-]?[0-9]+", name) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
+            name = inner_name(dataset.ids[row], label)
+            write_image(dataset, row, folder / split / label / name)
 
 
 def hidden(name: str) -> bool:
     """Whether a file or folder is one that a system or a tool left behind."""
     return name.startswith(".") or name.casefold() in ("thumbs.db", "desktop.ini", "__macosx")
-
-
-def _inner(id_: str, label: str) -> str:
-    """What is left of an id after its split and class: the file's place inside its class folder."""
-    pieces = [piece for piece in PurePosixPath(id_.replace("\\", "/")).parts if piece not in ("/", "..", ".")]
-    if len(pieces) > 1 and pieces[0].casefold() in SPLIT_NAMES:
-        pieces = pieces[1:]
-    if len(pieces) > 1 and pieces[0] == label:
-        pieces = pieces[1:]
-    return re.sub(r"[\[\]:*?\"<>|]+", "-", "/".join(pieces)).strip("-") or "image"
 
 
 def _folders(path: Path, skipped: list[Skipped], prefix: str = "") -> list[str]:
