@@ -6,7 +6,7 @@ Every function also answers for a single process, so that nobody else asks how m
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -59,7 +59,13 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def same_for_all(value: dict[str, object]) -> dict[str, object]:
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def same_for_all(value: dict[str, Any]) -> dict[str, Any]:
     """What rank 0 decided (measured, drawn, named) for every process; plain values only."""
     if not dist.is_initialized():
         return value

@@ -371,8 +371,8 @@ def _check_first_loss(task: Task, loss: float, log: Log) -> None:
     if math.isfinite(loss) and abs(loss - expected) > FIRST_LOSS_TOLERANCE * expected:
         log.say(
             f"The first loss is {loss:.3g}; a network that knows nothing yet should pay about {expected:.3g}. Far "
-            "above: inputs not normalised, or weights too large. Far below: it starts from trained weights, or a class is "
-            "nearly all of the data."
+            "above: inputs not normalised, or weights too large. Far below: trained weights to start from, or a class "
+            "that is nearly all of the data."
         )
 
 

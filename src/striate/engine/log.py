@@ -39,21 +39,21 @@ class Display:
         self.console = console or Console(stderr=True, quiet=quiet, highlight=False)
         self._bar: Progress | None = None
         self._row: TaskID | None = None
-        self._last = 0.0
+        self._last = time.monotonic()
 
     def say(self, text: str) -> None:
         """One message, above the bar."""
-        self.console.print(escape(text))
+        self.console.print(escape(text), soft_wrap=True)
 
     def progress(self, label: str, done: int, total: int, detail: str = "") -> None:
         """Where the work stands; may be called as often as one likes."""
         now = time.monotonic()
-        if done < total and now - self._last < (REFRESH_EVERY if self.console.is_terminal else LINE_EVERY):
-            return
         if not self.console.is_terminal:
-            if self._last:
-                self.console.print(escape(f"{label}  {done}/{total}  {detail}"))
-            self._last = now
+            if now - self._last >= LINE_EVERY:
+                self.console.print(escape(f"{label}  {done}/{total}  {detail}"), soft_wrap=True)
+                self._last = now
+            return
+        if done < total and now - self._last < REFRESH_EVERY:
             return
         self._last = now
         if self._bar is None:
@@ -76,7 +76,6 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._row = None
-        self._last = 0.0
 
 
 class Log:

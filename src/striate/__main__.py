@@ -1,0 +1,5 @@
+"""``python -m striate``."""
+
+from striate.cli.main import main
+
+main()

@@ -1,0 +1,48 @@
+"""``striate evaluate``."""
+
+from pathlib import Path
+
+import click
+
+from striate.cli.output import print_json, print_table
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", required=False)
+@click.option("--split", metavar="NAME", help="train, val, test or all  [test where there is one]")
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set")
+@click.option("--download", is_flag=True, help="fetch a known data set that is not there yet")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps")
+@click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
+def command(
+    model: Path, data: str | None, split: str | None, root: Path | None, download: bool, device: str, as_json: bool
+) -> None:
+    """Measure MODEL, a run folder or a model file, on its own DATA or on other data."""
+    from striate.engine import distributed
+    from striate.runs.evaluate import evaluate_model
+
+    found = evaluate_model(model, data, split=split, root=root, download=download, device=device)
+    if distributed.rank() == 0:
+        if as_json:
+            print_json(found.to_json())
+            return
+        low, high = found.interval
+        click.echo(f"{found.dataset.name}, {found.split} split, {found.samples:,} images ({found.held_out}).")
+        rows = [(name, f"{value:.4f}") for name, value in found.metrics.items()]
+        rows.insert(1, ("", f"95% interval {low:.4f} to {high:.4f}"))
+        print_table(("metric", "value"), rows)
+        print_table(
+            ("class", "precision", "recall", "f1", "images"),
+            [
+                (
+                    row["name"],
+                    f"{row['precision']:.4f}",
+                    f"{row['recall']:.4f}",
+                    f"{row['f1']:.4f}",
+                    str(row["support"]),
+                )
+                for row in found.per_class
+            ],
+            right=("precision", "recall", "f1", "images"),
+        )

@@ -1,0 +1,206 @@
+"""Evaluation of a trained model, with the split that it was measured on as part of the result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.core.annotations import Classifications
+from striate.data.dataset import Dataset, Indices
+from striate.data.loader import Loader
+from striate.data.open import open_dataset
+from striate.data.split import Splits
+from striate.data.split import split as make_split
+from striate.engine import distributed
+from striate.engine.evaluate import evaluate
+from striate.engine.log import Display
+from striate.errors import DataError, UsageError, did_you_mean
+from striate.metrics.classification import ClassificationMetric, ClassScores, Reliability
+from striate.runs.folder import RunFolder, is_run
+from striate.runs.model_file import Card, read_model
+from striate.runs.prepare import Prepared, device_of
+from striate.tasks.task import Task
+
+SCHEMA = "striate.evaluation/1"
+BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """How good a model is on one split of one data set."""
+
+    task: str
+    split: str
+    samples: int
+    metrics: dict[str, float]
+    per_class: list[ClassScores]
+    classes: tuple[str, ...]
+    confusion: NDArray[np.int64]  # (K, K), rows are the truth
+    reliability: Reliability
+    interval: tuple[float, float]  # 95% bootstrap interval of top1
+    held_out: str  # how the images relate to those that the model was trained on
+    predictions: Classifications
+    truths: Classifications
+    indices: torch.Tensor  # (N,) int64, rows of `dataset`
+    dataset: Dataset
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``striate.evaluation/1`` document."""
+        return {
+            "schema": SCHEMA,
+            "task": self.task,
+            "split": self.split,
+            "held_out": self.held_out,
+            "samples": self.samples,
+            "metrics": self.metrics,
+            "top1_interval": list(self.interval),
+            "per_class": self.per_class,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate_run(run: RunFolder, prepared: Prepared, *, split: str, display: Display) -> Evaluated:
+    """The kept weights of a run on one of its own splits."""
+    return _measure(*_on_device(run.model, prepared.device), prepared.dataset, prepared.splits, split, display)
+
+
+def evaluate_model(
+    model: Path,
+    data: str | None = None,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    display: Display | None = None,
+) -> Evaluated:
+    """A run or a model file on its own data or on other data.
+
+    Args:
+        model: run folder or model file.
+        data: path or known name; left out, the data that the model was trained on.
+        split: train, val, test or all. Left out: test where there is one; of other data without a split, all.
+        root: folder of a known data set.
+        download: fetch a known data set that is not there.
+        device: as in the settings.
+        display: for people.
+
+    Raises:
+        DataError: classes that the model does not know, or a split that is not there.
+    """
+    display = display or Display()
+    run = RunFolder(model) if is_run(model) else None
+    path = model if run is None else run.model
+    target = device_of(device)
+    with distributed.processes(target):
+        task, card = _on_device(path, target)
+        own = data is None
+        if own and run is not None:
+            settings = run.resolved.settings
+            data, root = settings.data, root or (Path(settings.root) if settings.root else None)
+        elif own:
+            data = str(card.data.get("source") or "")
+            if not data:
+                raise UsageError(f"{path} does not say which data it was trained on: name the data, too.")
+        dataset = for_classes(open_dataset(data, root=root, download=download), card.classes)
+        if own and run is not None:
+            splits = Splits.load(run.split, dataset)
+        elif own or dataset.splits or split not in (None, "all"):
+            splits = make_split(dataset)
+        else:
+            splits = whole(dataset)
+        if split == "all":
+            splits = whole(dataset)
+        chosen = split or ("test" if "test" in splits.indices else next(iter(splits.indices)))
+        return _measure(task, card, dataset, splits, chosen, display)
+
+
+def whole(dataset: Dataset) -> Splits:
+    """All images as one split named ``all``."""
+    indices: Indices = np.arange(len(dataset), dtype=np.int64)
+    return Splits(
+        indices={"all": indices}, fingerprints={"all": dataset.fingerprint(indices)}, origin="all images, unsplit"
+    )
+
+
+def for_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """The data set with its labels renumbered, by name, as a model's.
+
+    Raises:
+        DataError: the data has classes that the model does not know.
+    """
+    if dataset.classes == classes:
+        return dataset
+    unknown = [name for name in dataset.classes if name not in classes]
+    if unknown:
+        hints = did_you_mean(unknown[0], classes)
+        raise DataError(
+            f"{dataset.name} has {len(unknown)} classes that the model does not know: {', '.join(unknown[:8])}.{hints} "
+            f"The model knows {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}."
+        )
+    number = torch.tensor([classes.index(name) for name in dataset.classes])
+    return replace(dataset, classes=classes, truths=Classifications(labels=number[dataset.truths.labels]))
+
+
+def _on_device(path: Path, device: torch.device) -> tuple[Task, Card]:
+    task, card = read_model(path)
+    return task.to(device), card
+
+
+def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: str, display: Display) -> Evaluated:
+    if split not in splits.indices or not len(splits.indices[split]):
+        there = [name for name, indices in splits.indices.items() if len(indices)]
+        raise DataError(
+            f"{dataset.name} has no {split} split; it has {', '.join(there)}.{did_you_mean(split, there)} "
+            "'--split all' takes every image."
+        )
+    batches = Loader(
+        dataset,
+        splits.indices[split],
+        card.preprocessing,
+        batch=BATCH,
+        seed=0,
+        shuffle=False,
+        device=next(task.parameters()).device,
+        rank=distributed.rank(),
+        world=distributed.world(),
+    )
+    found = evaluate(
+        task, batches, keep=True, progress=lambda done, total: display.progress(f"evaluating {split}", done, total)
+    )
+    display.close()
+    metric = found.metric
+    assert isinstance(metric, ClassificationMetric)
+    assert found.predictions is not None and found.truths is not None and found.indices is not None
+    return Evaluated(
+        task=task.name,
+        split=split,
+        samples=int(metric.confusion.sum()),
+        metrics=metric.compute(),
+        per_class=metric.per_class(card.classes),
+        classes=card.classes,
+        confusion=metric.confusion,
+        reliability=metric.reliability(),
+        interval=metric.interval(seed=0),
+        held_out=_held_out(split, splits.fingerprints.get(split), card.data.get("fingerprints", {})),
+        predictions=found.predictions,
+        truths=found.truths,
+        indices=found.indices,
+        dataset=dataset,
+    )
+
+
+def _held_out(split: str, fingerprint: str | None, known: Mapping[str, str]) -> str:
+    """What the fingerprints say about the images, in words."""
+    same = [name for name, value in known.items() if value == fingerprint]
+    if "train" in same:
+        return "the very images that the model was trained on: the numbers say nothing about new ones"
+    if "val" in same:
+        return "the images that the best epoch was chosen on: the numbers flatter a little"
+    if "test" in same:
+        return "held out: the model never saw these images"
+    return f"other data than this model was held out for: whether it saw these {split} images is not known"

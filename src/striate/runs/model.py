@@ -1,0 +1,282 @@
+"""A trained model, ready to use: `load` it, then `Model.predict` images of any kind."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from striate.core.annotations import Classification, Classifications
+from striate.core.batch import Batch
+from striate.data.images import IMAGE_SUFFIXES, decode, read_image
+from striate.data.preprocess import Pixels
+from striate.errors import DataError, UsageError, did_you_mean
+from striate.runs.folder import RunFolder, is_run
+from striate.runs.model_file import Card, read_model
+from striate.runs.prepare import device_of
+from striate.tasks.task import Task
+
+SCHEMA = "striate.predictions/1"
+BATCH = 64
+TOP = 5
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one image."""
+
+    source: str  # path, or "image 3" for one that was given as an object
+    size: tuple[int, int]  # height, width of the image as it was
+    annotation: Classification
+    classes: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of the most probable class."""
+        return self.classes[self.annotation.label]
+
+    @property
+    def score(self) -> float:
+        """Its probability."""
+        assert self.annotation.score is not None
+        return self.annotation.score
+
+    def top(self, count: int = TOP) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, the most probable first."""
+        assert self.annotation.scores is not None
+        scores, labels = self.annotation.scores.topk(min(count, len(self.classes)))
+        return [(self.classes[int(label)], float(score)) for score, label in zip(scores, labels, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``striate.predictions/1``."""
+        first = {"label": self.annotation.label, "class": self.label, "score": self.score}
+        top = [{"class": name, "score": score} for name, score in self.top()]
+        return {"source": self.source, "size": list(self.size), "annotations": [first | {"top": top}]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """An input that could not be read."""
+
+    source: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Sequence[Prediction]):
+    """Predictions in the order of their sources, and what could not be read."""
+
+    model: str
+    rows: tuple[Prediction, ...]
+    failed: tuple[Failed, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``striate.predictions/1`` document."""
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "predictions": [row.to_json() for row in self.rows],
+            "failed": [{"source": item.source, "error": item.error} for item in self.failed],
+        }
+
+
+class Model:
+    """A trained network with its classes and its preprocessing.
+
+    Attributes:
+        card: what the model file says about itself.
+        task: the network in its task, in evaluation mode.
+        path: where it came from.
+    """
+
+    def __init__(self, task: Task, card: Card, path: Path, device: torch.device):
+        self.task = task.to(device).eval()
+        self.card = card
+        self.path = path
+        self.device = device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the labels."""
+        return self.card.classes
+
+    def predict(self, sources: Iterable[Source] | Source, *, batch: int = BATCH) -> Predictions:
+        """Predict images of any kind and size.
+
+        Args:
+            sources: paths; encoded images as bytes; Pillow images; arrays (H, W), (H, W, 1 or 3) uint8; tensors
+                (1 or 3, H, W) uint8 or float from 0 to 1. One of these, or many.
+            batch: images at once.
+
+        Returns:
+            A prediction per readable image, in the order of the sources; the others are listed under ``failed``.
+        """
+        if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor):
+            sources = [sources]
+        rows: list[Prediction] = []
+        failed: list[Failed] = []
+        with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+            chunk: list[tuple[int, Source]] = []
+            for numbered in enumerate(sources):
+                chunk.append(numbered)
+                if len(chunk) == batch:
+                    self._predict_chunk(pool, chunk, rows, failed)
+                    chunk = []
+            if chunk:
+                self._predict_chunk(pool, chunk, rows, failed)
+        return Predictions(model=str(self.path), rows=tuple(rows), failed=tuple(failed))
+
+    def _predict_chunk(
+        self,
+        pool: ThreadPoolExecutor,
+        chunk: list[tuple[int, Source]],
+        rows: list[Prediction],
+        failed: list[Failed],
+    ) -> None:
+        read: list[tuple[str, tuple[int, int], Pixels]] = []
+        for name, outcome in pool.map(self._read, chunk):
+            if isinstance(outcome, str):
+                failed.append(Failed(source=name, error=outcome))
+            else:
+                read.append((name, *outcome))
+        if not read:
+            return
+        images = torch.from_numpy(self.card.preprocessing.normalise(np.stack([pixels for _, _, pixels in read])))
+        found = self.predict_tensor(images)
+        for row, (name, size, _) in enumerate(read):
+            rows.append(Prediction(source=name, size=size, annotation=found[row], classes=self.classes))
+
+    def _read(self, numbered: tuple[int, Source]) -> tuple[str, tuple[tuple[int, int], Pixels] | str]:
+        """Name and either size and preprocessed pixels, or what went wrong."""
+        number, source = numbered
+        name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+        try:
+            image = pixels_of(source, name)
+            return name, ((image.shape[0], image.shape[1]), self.card.preprocessing.pixels(image))
+        except DataError as error:
+            return name, str(error)
+
+    @torch.inference_mode()
+    def predict_tensor(self, images: Tensor) -> Classifications:
+        """Predict a batch that is preprocessed already.
+
+        Args:
+            images: (B, channels, height, width) float32, normalised as the card says.
+
+        Returns:
+            B labels and (B, K) scores, on the CPU.
+        """
+        count = len(images)
+        batch = Batch(
+            images=images.to(self.device),
+            sizes=torch.tensor([images.shape[2:]] * count),
+            truths=Classifications(labels=torch.zeros(count, dtype=torch.int64)),
+            indices=torch.arange(count),
+        )
+        return self.task.predict(batch).to("cpu")
+
+
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
+    """A trained model from a run folder or a model file.
+
+    Raises:
+        ModelFileError: missing, truncated, a pickle, another schema, or tensors that do not fit.
+    """
+    where = Path(path)
+    file = RunFolder(where).model if is_run(where) else where
+    task, card = read_model(file)
+    return Model(task, card, where, device_of(device))
+
+
+def pixels_of(source: Source, name: str) -> Pixels:
+    """Any kind of image as (H, W, 1 or 3) uint8.
+
+    Raises:
+        DataError: unreadable, or an array or tensor of another shape or type.
+    """
+    if isinstance(source, bytes):
+        return decode(source, name)
+    if isinstance(source, Image.Image):
+        with BytesIO() as file:
+            source.save(file, "TIFF" if source.mode in ("CMYK", "F", "I;16") else "PNG")
+            return decode(file.getvalue(), name)
+    if isinstance(source, Tensor):
+        array = source.detach().cpu()
+        if array.ndim != 3 or array.shape[0] not in (1, 3):
+            raise DataError(f"{name} is a tensor of shape {tuple(array.shape)}; expected (1 or 3, height, width).")
+        if array.is_floating_point():
+            if float(array.min()) < 0 or float(array.max()) > 1:
+                raise DataError(f"{name} is a float tensor outside 0 to 1: give images before any normalisation.")
+            array = (array * 255).round().to(torch.uint8)
+        return np.ascontiguousarray(_eight_bits(array.permute(1, 2, 0).numpy(), name))
+    if isinstance(source, np.ndarray):
+        array = source[:, :, None] if source.ndim == 2 else source
+        if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
+            raise DataError(f"{name} is an array of shape {source.shape}; expected (height, width[, 1 or 3]).")
+        return np.ascontiguousarray(_eight_bits(array, name))
+    return read_image(Path(source))
+
+
+def _eight_bits(array: NDArray[Any], name: str) -> Pixels:
+    if array.dtype != np.uint8:
+        raise DataError(f"{name} has the type {array.dtype}; expected uint8 from 0 to 255.")
+    return array
+
+
+def expand(sources: Sequence[str]) -> list[str | bytes]:
+    """What a person typed, as images: files, folders (all images below, sorted), globs, ``-`` for standard input.
+
+    Raises:
+        UsageError: a URL, which is never fetched; nothing there; a folder or pattern without images.
+    """
+    found: list[str | bytes] = []
+    for source in sources:
+        path = Path(source)
+        if source == "-":
+            found.append(sys.stdin.buffer.read())
+        elif "://" in source:
+            raise UsageError(
+                f"{source} is a URL, and striate fetches nothing by itself: download it and give the file."
+            )
+        elif path.is_dir():
+            inside = sorted(str(file) for file in path.rglob("*") if _is_image(file, path))
+            if not inside:
+                raise UsageError(f"the folder {source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+            found += inside
+        elif path.exists():
+            found.append(source)
+        elif glob.has_magic(source):
+            matches = sorted(file for file in glob.glob(source, recursive=True) if Path(file).is_file())  # noqa: PTH207
+            if not matches:
+                raise UsageError(f"nothing matches {source!r}.")
+            found += matches
+        else:
+            siblings = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise UsageError(f"{source} does not exist.{did_you_mean(source, siblings)}")
+    return found
+
+
+def _is_image(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()

@@ -1,0 +1,145 @@
+"""The model file: one ``.safetensors`` that holds weights and everything that prediction needs.
+
+The metadata's key ``striate`` holds one JSON document, the card. No pickle is ever read.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from striate.data.preprocess import Preprocessing
+from striate.engine.checkpoint import copied, save_tensors
+from striate.errors import ModelFileError, UsageError
+from striate.models.catalog import create
+from striate.models.contract import Classifier
+from striate.tasks.classification import Classification
+from striate.tasks.task import Task
+
+SCHEMA, VERSION = "striate.model", 1
+SHOWN = 10  # names of tensors in one message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model file says about itself."""
+
+    model: str  # catalog name or layer pattern
+    channels: int
+    size: tuple[int, int]  # height, width
+    task: dict[str, Any]  # as `Task.to_json`
+    preprocessing: Preprocessing
+    metrics: dict[str, Any] = field(default_factory=dict[str, Any])  # {split, epoch, values}
+    data: dict[str, Any] = field(default_factory=dict[str, Any])  # {name, path, licence, fingerprints by split}
+    licence: str = "not stated"  # of the weights
+    striate: str = ""  # version that wrote the file
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the labels."""
+        return tuple(self.task["classes"])
+
+
+def write_model(path: Path, task: Task, card: Card) -> None:
+    """Write weights and card atomically."""
+    document = {"schema": f"{SCHEMA}/{VERSION}"} | asdict(card) | {"preprocessing": card.preprocessing.to_json()}
+    tensors = {name: copied(tensor) for name, tensor in task.network.state_dict().items()}
+    save_tensors(path, tensors, {"striate": json.dumps(document), "format": "pt"})
+
+
+def read_model(path: Path) -> tuple[Task, Card]:
+    """Read a model file and build its task, on the CPU, in evaluation mode.
+
+    Raises:
+        ModelFileError: missing, truncated, a pickle, another schema, or tensors that do not fit.
+    """
+    card, tensors = read_tensors(path)
+    try:
+        network = create(card.model, classes=len(card.classes), channels=card.channels, size=card.size)
+        task = build_task(network, card.task)
+    except UsageError as error:
+        raise ModelFileError(f"{path} describes a model that this version cannot build: {error}") from error
+    load_weights(network, tensors, path)
+    return task.eval(), card
+
+
+def build_task(network: Classifier, document: dict[str, Any]) -> Task:
+    """The task that `Task.to_json` described, around a network."""
+    if document["task"] != Classification.name:
+        raise UsageError(f"unknown task {document['task']!r}; this version knows {Classification.name}.")
+    return Classification(network, document["classes"])
+
+
+def read_tensors(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the weights of a model file, without building the model.
+
+    Raises:
+        ModelFileError: see `read_model`.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}.")
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head == b"PK" or head[:1] == b"\x80":
+        raise ModelFileError(
+            f"{path} is a pickle (a .pth or .pt file): reading it could run code. A model file of striate is a "
+            ".safetensors, as 'striate train' writes it into the run folder."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is truncated or not a safetensors file ({error}). Copy it again, or train again."
+        ) from error
+    return _card(path, metadata), tensors
+
+
+def _card(path: Path, metadata: dict[str, str]) -> Card:
+    if "striate" not in metadata:
+        raise ModelFileError(
+            f"{path} holds weights but no striate card, so nothing says which model and classes they belong to."
+        )
+    try:
+        document: dict[str, Any] = json.loads(metadata["striate"])
+        schema, _, version = str(document.pop("schema")).rpartition("/")
+        if schema != SCHEMA:
+            raise ModelFileError(f"{path} has the schema {schema!r}; a model file has {SCHEMA!r}.")
+        if int(version) > VERSION:
+            raise ModelFileError(
+                f"{path} has the schema {SCHEMA}/{version}; this version reads up to {SCHEMA}/{VERSION}: update it."
+            )
+        document["preprocessing"] = Preprocessing.from_json(document["preprocessing"])
+        document["size"] = tuple(document["size"])
+        return Card(**document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path} has a card that cannot be read: {error!r}.") from error
+
+
+def load_weights(network: Classifier, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put tensors into a network.
+
+    Raises:
+        ModelFileError: lists what is missing, extra and of another shape, at most ten each, with counts.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if name not in tensors]
+    extra = [name for name in tensors if name not in own]
+    other = [
+        f"{name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    found = [("missing", missing), ("extra", extra), ("of another shape", other)]
+    parts = [f"{len(names)} {kind} ({_shortened(names)})" for kind, names in found if names]
+    if parts:
+        raise ModelFileError(f"the weights in {path} do not fit the model: {'; '.join(parts)}.")
+    network.load_state_dict(tensors)
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,123 @@
+"""Fills the report of a run from its record and its last evaluation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from striate.data.dataset import Dataset
+from striate.runs.evaluate import Evaluated
+from striate.runs.folder import RunFolder
+from striate.runs.report import Curve, Headline, Mistake, Report, Setting, write_report
+from striate.viz.charts import Mark, Series
+
+MISTAKES = 24
+
+
+def write_page(
+    run: RunFolder, found: Evaluated, result: Mapping[str, Any], skipped: Sequence[Mapping[str, str]]
+) -> None:
+    """Write ``report.html``.
+
+    Args:
+        run: whose settings and record are shown.
+        found: the evaluation that the page opens with.
+        result: the run's ``striate.run/1`` document.
+        skipped: files that could not be used, as ``{source, reason}``.
+    """
+    document, events = run.document, run.events()
+    settings, sources = document["settings"], document["sources"]
+    write_report(
+        run.report,
+        Report(
+            name=run.path.name,
+            task=found.task,
+            model=settings["model"],
+            data=document["data"]["name"],
+            headline=Headline(
+                metric="top1",
+                value=found.metrics["top1"],
+                interval=found.interval,
+                split=found.split,
+                images=found.samples,
+                note=found.held_out,
+            ),
+            metrics=found.metrics,
+            facts=_facts(document, result),
+            curves=_curves(events, result),
+            classes=found.classes,
+            confusion=found.confusion,
+            per_class=found.per_class,
+            reliability=found.reliability,
+            mistakes=mistakes(found),
+            skipped=[(item["source"], item["reason"]) for item in skipped],
+            settings=[
+                Setting(name=name, value=str(value), source=sources.get(name, "default"))
+                for name, value in settings.items()
+            ],
+            warnings=[event["text"] for event in events if event["event"] == "message"],
+        ),
+    )
+
+
+def mistakes(found: Evaluated, most: int = MISTAKES) -> list[Mistake]:
+    """The wrong predictions that the model was surest of, the surest first."""
+    predictions, truths = found.predictions, found.truths
+    assert predictions.scores is not None
+    sure = predictions.scores.gather(1, predictions.labels[:, None])[:, 0]
+    wrong = (predictions.labels != truths.labels).nonzero()[:, 0]
+    order = wrong[sure[wrong].argsort(descending=True, stable=True)][:most]
+    return [_mistake(found, found.dataset, int(row), float(sure[row])) for row in order]
+
+
+def _mistake(found: Evaluated, dataset: Dataset, row: int, score: float) -> Mistake:
+    index, truth = int(found.indices[row]), int(found.truths.labels[row])
+    assert found.predictions.scores is not None
+    return Mistake(
+        image=dataset.images.read(index),
+        truth=found.classes[truth],
+        prediction=found.classes[int(found.predictions.labels[row])],
+        score=score,
+        truth_score=float(found.predictions.scores[row, truth]),
+        id=dataset.ids[index],
+    )
+
+
+def _facts(document: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    images = ", ".join(f"{count:,} {name}" for name, count in document["data"]["images"].items())
+    data = document["data"]
+    return [
+        ("command", document["command"]),
+        ("started", document["started"]),
+        ("data", f"{data['name']}, {data['format']} ({data['source']})"),
+        ("licence of the data", str(data["licence"] or "not stated")),
+        ("images", images),
+        ("parameters", f"{document['parameters']:,}"),
+        ("epochs", f"{result['epochs']}, kept the weights of epoch {result['best']['epoch']}"),
+        ("training time", f"{result['seconds']:.1f} s"),
+        ("hardware", ", ".join(f"{name} {value}" for name, value in document["hardware"].items())),
+        ("versions", ", ".join(f"{name} {value}" for name, value in document["versions"].items())),
+        ("fingerprint of the data", ", ".join(f"{name} {value[:12]}" for name, value in data["fingerprints"].items())),
+    ]
+
+
+def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[Curve]:
+    epochs = {event["epoch"]: event for event in events if event["event"] == "epoch"}
+    numbers = sorted(epochs)
+    marks = [Mark(x=result["best"]["epoch"], label="best epoch")] if result["best"]["metrics"] else []
+    losses = [Series(name="train", x=numbers, y=[epochs[number]["train_loss"] for number in numbers])]
+    curves: list[Curve] = []
+    if numbers and "val" in epochs[numbers[-1]]:
+        val = {name: [epochs[number]["val"].get(name, np.nan) for number in numbers] for name in ("loss", "top1")}
+        losses.append(Series(name="val", x=numbers, y=val["loss"]))
+        curves.append(
+            Curve(
+                title="Accuracy on val", unit="top1", series=[Series(name="val", x=numbers, y=val["top1"])], marks=marks
+            )
+        )
+    curves.insert(0, Curve(title="Loss", series=losses, marks=marks))
+    steps = [event for event in events if event["event"] == "step"]
+    if steps:
+        rates = Series(name="learning rate", x=[step["step"] for step in steps], y=[step["lr"] for step in steps])
+        curves.append(Curve(title="Learning rate", series=[rates], x_label="step"))
+    return curves

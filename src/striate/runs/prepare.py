@@ -1,0 +1,281 @@
+"""From settings to something that can be trained: data, splits, preprocessing, network.
+
+What a person left to "auto" is decided here, from the model and the data, and the source of each decision is kept.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from striate.config import Resolved
+from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
+from striate.data.images import ImageFiles, probe
+from striate.data.loader import Loader
+from striate.data.open import open_dataset
+from striate.data.preprocess import Preprocessing
+from striate.data.split import Splits, split
+from striate.data.transforms.policy import augmentation
+from striate.engine import distributed
+from striate.errors import DataError, UsageError
+from striate.models.catalog import create, native_size
+from striate.runs.model_file import load_weights, read_tensors
+from striate.tasks.classification import Classification, class_weights
+
+SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
+DEFAULT_SIZE = 64  # input size where images differ in size and the model takes any
+PROBED = 200  # images looked at for their size and colour
+MEASURED = 2000  # images whose mean and standard deviation normalise the input
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that training needs, before its first step."""
+
+    resolved: Resolved
+    dataset: Dataset
+    splits: Splits
+    skipped: tuple[Skipped, ...]  # of the data set and of the look at its files
+    preprocessing: Preprocessing
+    task: Classification  # on the CPU, untrained or with the weights asked for
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Size and colour of the images."""
+
+    size: tuple[int, int] | None  # None where they differ
+    grey: bool
+
+
+def prepare(
+    resolved: Resolved, *, splits_file: Path | None = None, preprocessing: Preprocessing | None = None
+) -> Prepared:
+    """Open the data, decide what was left open, and build the network.
+
+    Args:
+        resolved: the settings.
+        splits_file: the split of a run that is resumed; a new one is made without it.
+        preprocessing: the preprocessing of a run that is resumed; measured without it.
+
+    Raises:
+        DataError: the data cannot be read, too much of it is bad, or labels are out of range.
+        UsageError: settings that do not fit the data or the model.
+    """
+    settings = resolved.settings
+    if settings.task not in ("auto", Classification.name):
+        raise UsageError(f"--task {settings.task}: this version trains {Classification.name}.")
+    dataset = open_dataset(
+        settings.data, root=Path(settings.root) if settings.root else None, download=settings.download
+    )
+    check_labels(dataset)
+    if splits_file is not None:
+        splits = Splits.load(splits_file, dataset)
+    else:
+        validation = None if settings.validation == "auto" else settings.validation
+        splits = split(dataset, seed=settings.seed, group_by=settings.group_by, validation=validation)
+    bad = unreadable(dataset)
+    usable = {name: indices[~np.isin(indices, list(bad))] for name, indices in splits.indices.items()}
+    splits = replace(splits, indices=usable)
+    skipped = (*dataset.skipped, *bad.values())
+    _refuse_bad(skipped, len(dataset) + len(dataset.skipped), settings.max_bad)
+    if not len(splits.indices["train"]):
+        raise DataError(f"{dataset.name}: no image is left to train on.")
+
+    resolved = resolved.because("data", task=dataset.task)
+    seen = _look(dataset, splits.indices["train"])
+    if settings.model == "auto":
+        small = seen.size is not None and max(seen.size) <= 32
+        resolved = resolved.because("data", model="lenet5_modern" if small else "resnet20")
+    resolved, size = _size(resolved, seen)
+    if settings.channels == "auto":
+        resolved = resolved.because("data", channels="1" if seen.grey else "3")
+    if settings.resize == "auto":
+        inside = seen.size is not None and seen.size[0] <= size[0] and seen.size[1] <= size[1]
+        resolved = resolved.because("data", resize="pad" if inside else "crop")
+    if settings.augment == "auto":
+        resolved = resolved.because("data", augment="light" if max(size) <= SMALL else "standard")
+    if settings.lr == "auto":
+        from striate.engine.optimizers import peak_lr
+
+        resolved = resolved.because("optimizer", lr=peak_lr(settings))
+    settings = resolved.settings
+    channels = 1 if settings.channels == "1" else 3
+    if preprocessing is None:
+        plain = Preprocessing(
+            size=size,
+            channels=channels,
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            resize=settings.resize if settings.resize != "auto" else "crop",
+            crop_fraction=1.0 if max(size) <= SMALL else 0.875,
+        )
+        preprocessing = measured(plain, dataset, splits.indices["train"])
+
+    torch.manual_seed(settings.seed)
+    network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
+    if settings.weights is not None:
+        _, tensors = read_tensors(Path(settings.weights))
+        load_weights(network, tensors, Path(settings.weights))
+    labels = dataset.truths.labels[torch.from_numpy(splits.indices["train"])]
+    task = Classification(
+        network,
+        dataset.classes,
+        label_smoothing=settings.label_smoothing,
+        class_weights=class_weights(settings.class_weights, dataset.classes, labels),
+    )
+    device = device_of(settings.device)
+    resolved = resolved.because("machine", device=device.type) if settings.device == "auto" else resolved
+    return Prepared(
+        resolved=resolved,
+        dataset=dataset,
+        splits=splits,
+        skipped=skipped,
+        preprocessing=preprocessing,
+        task=task,
+        device=device,
+    )
+
+
+def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Loader:
+    """Batches of one split; augmented and shuffled for training, else as evaluation sees them."""
+    settings = prepared.resolved.settings
+    augment = None
+    if training:
+        augment = augmentation(
+            settings.augment,
+            mixup=settings.mixup,
+            cutmix=settings.cutmix,
+            classes=len(prepared.dataset.classes),
+            flip=flips_make_sense(prepared.dataset.classes),
+        )
+    return Loader(
+        prepared.dataset,
+        prepared.splits.indices[name],
+        prepared.preprocessing,
+        batch=batch,
+        seed=settings.seed,
+        augmentation=augment,
+        shuffle=training,
+        device=prepared.device,
+        workers=None if settings.workers == "auto" else settings.workers,
+        rank=distributed.rank(),
+        world=distributed.world(),
+    )
+
+
+def flips_make_sense(classes: Sequence[str]) -> bool:
+    """Whether a mirrored image still belongs to its class: not where the classes are digits or letters."""
+    return not all(len(name) <= 2 and name.isalnum() for name in classes)
+
+
+def device_of(text: str) -> torch.device:
+    """The device that a setting names; ``auto`` is the first GPU, or the CPU.
+
+    Raises:
+        UsageError: a device that is not there.
+    """
+    if text == "auto":
+        text = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"--device {text} cannot be used here ({reason}). Leave it out to take what is there."
+        ) from None
+    if text == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Raise `DataError` when a label is not an index into the class names, or when there are fewer than two classes."""
+    labels = dataset.truths.labels
+    outside = (labels < 0) | (labels >= len(dataset.classes))
+    if bool(outside.any()):
+        first = int(outside.nonzero()[0])
+        raise DataError(
+            f"{dataset.ids[first]} has the label {int(labels[first])}, but there are {len(dataset.classes)} classes, "
+            f"0 to {len(dataset.classes) - 1}; {int(outside.sum())} images are labelled like that. Labels are 0-based."
+        )
+    if len(dataset.classes) < 2:
+        raise DataError(
+            f"{dataset.name} has {len(dataset.classes)} class ({', '.join(dataset.classes)}); a classifier needs two "
+            "or more. A folder of classes holds one folder per class."
+        )
+
+
+def unreadable(dataset: Dataset) -> dict[int, Skipped]:
+    """Files that are not images, found from their headers alone, by row."""
+    if not isinstance(dataset.images, ImageFiles):
+        return {}
+    bad: dict[int, Skipped] = {}
+    for row, path in enumerate(dataset.images.paths):
+        try:
+            probe(path)
+        except DataError as error:
+            bad[row] = Skipped(source=dataset.ids[row], reason=str(error))
+    return bad
+
+
+def _refuse_bad(skipped: tuple[Skipped, ...], total: int, share: float) -> None:
+    if total and len(skipped) > share * total:
+        shown = "\n".join(f"  {item.source}: {item.reason}" for item in skipped[:20])
+        more = f"\n  ... and {len(skipped) - 20} more" if len(skipped) > 20 else ""
+        raise DataError(
+            f"{len(skipped)} of {total} files are bad, more than {share:.0%}; nothing was trained.\n{shown}{more}\n"
+            "'striate data check DATA --fix OUT' writes a copy without them; --max-bad raises the limit."
+        )
+
+
+def _look(dataset: Dataset, indices: Indices) -> _Seen:
+    if isinstance(dataset.images, ImageArrays):
+        _, height, width, channels = dataset.images.pixels.shape
+        return _Seen((height, width), channels == 1)
+    sizes: set[tuple[int, int]] = set()
+    grey = True
+    for index in indices[np.linspace(0, len(indices) - 1, min(PROBED, len(indices))).astype(int)]:
+        image = dataset.images.read(int(index))
+        sizes.add((image.shape[0], image.shape[1]))
+        grey = grey and image.shape[2] == 1
+    return _Seen(sizes.pop() if len(sizes) == 1 else None, grey)
+
+
+def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
+    settings = resolved.settings
+    if settings.size != "auto":
+        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", settings.size.strip())
+        if match is None or "0" in (match[1].lstrip("0") or "0", (match[2] or match[1]).lstrip("0") or "0"):
+            raise UsageError(f"--size {settings.size!r} is not a size: H or HxW in pixels, as in 224 or 240x320.")
+        return resolved, (int(match[1]), int(match[2] or match[1]))
+    native = native_size(settings.model)
+    if native is not None:
+        size, source = native, "model"
+    elif seen.size is not None and max(seen.size) <= SMALL:
+        size, source = seen.size, "data"
+    else:
+        size, source = (DEFAULT_SIZE, DEFAULT_SIZE), "default"
+    return resolved.because(source, size=f"{size[0]}x{size[1]}"), size
+
+
+def measured(plain: Preprocessing, dataset: Dataset, indices: Indices) -> Preprocessing:
+    """The preprocessing with mean and standard deviation of some training images, evenly picked."""
+    picked = indices[np.linspace(0, len(indices) - 1, min(MEASURED, len(indices))).astype(int)]
+    sums, squares, count = np.zeros(plain.channels), np.zeros(plain.channels), 0
+    for index in picked:
+        try:
+            pixels = plain.pixels(dataset.images.read(int(index)))
+        except DataError:
+            continue
+        flat = pixels.reshape(-1, plain.channels).astype(np.float64) / 255
+        sums, squares, count = sums + flat.sum(0), squares + (flat**2).sum(0), count + len(flat)
+    mean = sums / max(1, count)
+    std = np.sqrt(np.maximum(squares / max(1, count) - mean**2, 1e-6))
+    return replace(plain, mean=tuple(round(float(m), 6) for m in mean), std=tuple(round(float(s), 6) for s in std))

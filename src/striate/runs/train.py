@@ -1,0 +1,346 @@
+"""Training, from settings to a finished run folder; and the same again from where a run was stopped."""
+
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from striate.config import Resolved, TrainSettings
+from striate.core.batch import Batch
+from striate.data.loader import Loader
+from striate.data.preprocess import Preprocessing
+from striate.engine import distributed, precision
+from striate.engine.batch_size import largest_batch
+from striate.engine.checkpoint import Store
+from striate.engine.fit import Best, Fitted, fit
+from striate.engine.log import Display, Log, Sink
+from striate.errors import InterruptedRunError
+from striate.runs.evaluate import evaluate_run
+from striate.runs.folder import RunFolder, new_run, versions, write_settings
+from striate.runs.model_file import Card, write_model
+from striate.runs.page import write_page
+from striate.runs.prepare import Prepared, device_of, loader, prepare
+from striate.tasks.task import Task
+
+RESULT_SCHEMA = "striate.run/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run."""
+
+    path: Path
+    model: Path  # the model file
+    metrics: dict[str, float]  # on the test split; without one, on validation
+    split: str  # where the metrics were measured
+    best: dict[str, Any]  # {epoch, split, metrics} of the epoch that was kept
+    epochs: int
+    seconds: float
+    report: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``striate.run/1`` document."""
+        return {
+            "schema": RESULT_SCHEMA,
+            "run": str(self.path),
+            "model": str(self.model),
+            "best": self.best,
+            "split": self.split,
+            "metrics": self.metrics,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 3),
+            "report": str(self.report),
+        }
+
+
+def train_run(resolved: Resolved, *, out: Path | None = None, display: Display | None = None) -> Run:
+    """Train as the settings say, into a new run folder.
+
+    Raises:
+        StriateError: of the kind that went wrong; what was trained so far is kept and can be resumed.
+    """
+    display = display or Display()
+    with distributed.processes(device_of(resolved.settings.device)) as (rank, _):
+        prepared = prepare(resolved)
+        named: dict[str, Any] = {}
+        if rank == 0:
+            run = new_run(out, resolved.settings.data, prepared.resolved.settings.model)
+            named["path"] = str(run.path)
+        run = RunFolder(Path(str(distributed.same_for_all(named)["path"])))
+        introduce(prepared, display)
+        with at_most_threads(prepared.resolved.settings):
+            prepared, batch, chosen = settle_machine(prepared, display)
+            if rank == 0:
+                prepared.splits.save(run.split, prepared.dataset)
+                write_settings(run, prepared.resolved, _about(prepared))
+            return _fit(run, prepared, batch, chosen, display, resuming=False)
+
+
+def resume_run(run: RunFolder, *, display: Display | None = None) -> Run:
+    """Go on with a run that was stopped, from its last checkpoint, to the very weights that it would have reached.
+
+    A run that has ended is only evaluated and reported again.
+    """
+    display = display or Display()
+    resolved = run.resolved
+    settings = resolved.settings
+    _warn_of_other_versions(run, display)
+    with distributed.processes(device_of(settings.device)), at_most_threads(settings):
+        preprocessing = Preprocessing.from_json(run.document["preprocessing"])
+        prepared = prepare(resolved, splits_file=run.split, preprocessing=preprocessing)
+        assert isinstance(settings.batch, int)
+        assert isinstance(settings.channels_last, bool)
+        chosen = precision.Precision(settings.precision, settings.channels_last)
+        return _fit(run, prepared, settings.batch, chosen, display, resuming=True)
+
+
+def settle_machine(prepared: Prepared, display: Display) -> tuple[Prepared, int, precision.Precision]:
+    """Measure what the settings leave to the machine: the batch that fits, arithmetic and memory format."""
+    settings, device = prepared.resolved.settings, prepared.device
+    prepared.task.to(device)
+    resolved = prepared.resolved
+    decided: dict[str, Any] = {}
+    if settings.batch == "auto":
+        decided["batch"] = largest_batch(prepared.task, _sample(prepared, 1), len(prepared.splits.indices["train"]))
+    batch = int(decided.get("batch", settings.batch))
+    sample = _sample(prepared, max(1, batch // settings.accumulate // distributed.world()))
+    chosen, timed = precision.choose(prepared.task, sample, settings)
+    decided |= {"precision": chosen.dtype, "channels_last": chosen.channels_last}
+    decided = distributed.same_for_all(decided)
+    chosen = precision.Precision(str(decided["precision"]), bool(decided["channels_last"]))
+    if settings.batch == "auto":
+        resolved = resolved.because("measured", batch=decided["batch"])
+        display.say(f"Batch: {decided['batch']} images, the most that fits or that still makes it faster.")
+    if timed:
+        resolved = resolved.because(
+            "measured",
+            **{name: decided[name] for name in ("precision", "channels_last") if getattr(settings, name) == "auto"},
+        )
+        rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in timed.items())
+        display.say(f"Precision: {chosen} (images/s of a training step: {rates}).")
+    return replace(prepared, resolved=resolved), int(decided.get("batch", batch)), chosen
+
+
+def _sample(prepared: Prepared, size: int) -> Batch:
+    """A real training batch; drawing it changes nothing."""
+    source = loader(prepared, "train", batch=size * distributed.world(), training=True)
+    return next(source.epoch(0)).to(prepared.device)
+
+
+def introduce(prepared: Prepared, display: Display) -> None:
+    """Say what was found and what is about to happen."""
+    if distributed.rank() != 0:
+        return
+    dataset, settings = prepared.dataset, prepared.resolved.settings
+    counts = ", ".join(f"{len(indices):,} {name}" for name, indices in prepared.splits.indices.items())
+    where = f" at {dataset.path}" if dataset.path else ""
+    display.say(f"Data: {dataset.name}, {dataset.format}{where}; {len(dataset.classes)} classes; {counts}.")
+    display.say(f"Split: {prepared.splits.origin}.")
+    if prepared.skipped:
+        display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
+    parameters = sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad)
+    shape = "x".join(map(str, (*prepared.preprocessing.size, prepared.preprocessing.channels)))
+    display.say(
+        f"Model: {settings.model}, {parameters:,} parameters, input {shape}; "
+        f"{settings.optimizer}, {settings.schedule} to lr {settings.lr:g}, batch {settings.batch}, "
+        f"{settings.epochs} epochs, augment {settings.augment}, on {prepared.device}."
+    )
+
+
+def _fit(
+    run: RunFolder, prepared: Prepared, batch: int, chosen: precision.Precision, display: Display, *, resuming: bool
+) -> Run:
+    settings = prepared.resolved.settings
+    prepared.task.to(prepared.device)
+    rank = distributed.rank()
+    store = Store(run.state)
+    state = store.load() if resuming else None
+    train = loader(prepared, "train", batch=batch, training=True)
+    has_val = len(prepared.splits.indices.get("val", ())) > 0
+    val = loader(prepared, "val", batch=max(batch, 256), training=False) if has_val else None
+    if rank != 0:
+        display = Display(quiet=True)
+    log = Log(
+        run.metrics if rank == 0 else None,
+        display,
+        position=0 if state is None else int(state.values["log"]),
+        sinks=_sinks(run, settings) if rank == 0 else (),
+    )
+    if resuming:
+        display.say(
+            "Resuming from the start: nothing was saved yet."
+            if state is None
+            else f"Resuming at epoch {state.values['epoch'] + 1}, step {state.values['step'] + 1}."
+        )
+    card = Card(
+        model=settings.model,
+        channels=prepared.preprocessing.channels,
+        size=prepared.preprocessing.size,
+        task=prepared.task.to_json(),
+        preprocessing=prepared.preprocessing,
+        data=_data_card(prepared),
+        licence=f"follows from the data's: {prepared.dataset.licence or 'not stated'}",
+        striate=versions()["striate"],
+    )
+
+    def keep(task: Task, best: Best) -> None:
+        if rank == 0:
+            metrics = {"split": "val", "epoch": best.epoch, "values": best.metrics}
+            write_model(run.model, task, replace(card, metrics=metrics))
+
+    torch.manual_seed(settings.seed + rank)  # dropout; each process draws its own
+    if settings.deterministic:
+        torch.use_deterministic_algorithms(True)
+    try:
+        with _stop_signals() as stop:
+            fitted = fit(
+                prepared.task,
+                train,
+                val,
+                settings,
+                log,
+                precision=chosen,
+                device=prepared.device,
+                batch=batch,
+                store=store,
+                resume=state,
+                on_best=keep,
+                stop=stop,
+                name_of=lambda indices: [prepared.dataset.ids[int(index)] for index in indices],
+            )
+        display.close()
+        if rank == 0 and fitted.best is None:
+            write_model(run.model, prepared.task, replace(card, metrics={"split": "none", "epoch": fitted.epochs}))
+        distributed.barrier()
+        return _finish(run, prepared, train, fitted, log, display)
+    except InterruptedRunError:
+        raise InterruptedRunError(
+            f"interrupted; everything so far is saved. Go on with 'striate train --resume {run.path}'."
+        ) from None
+    finally:
+        if settings.deterministic:
+            torch.use_deterministic_algorithms(False)
+        log.close()
+
+
+def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, log: Log, display: Display) -> Run:
+    """Measure the kept weights, write the report, and say how it went."""
+    split = next(name for name in ("test", "val", "train") if len(prepared.splits.indices.get(name, ())))
+    evaluation = evaluate_run(run, prepared, split=split, display=display)
+    best: dict[str, Any] = {"epoch": fitted.epochs, "split": "none", "metrics": {}}
+    if fitted.best is not None:
+        best = {"epoch": fitted.best.epoch, "split": "val", "metrics": fitted.best.metrics}
+    finished = Run(
+        path=run.path,
+        model=run.model,
+        metrics=evaluation.metrics,
+        split=split,
+        best=best,
+        epochs=fitted.epochs,
+        seconds=fitted.seconds,
+        report=run.report,
+    )
+    skipped = [asdict(item) for item in (*prepared.skipped, *train.skipped)]
+    if distributed.rank() == 0:
+        log.record("skipped", files=skipped)
+        log.record("end", result=finished.to_json())
+        log.position()
+        write_page(run, evaluation, finished.to_json(), skipped)
+    if train.skipped:
+        display.say(f"{len(train.skipped)} files could not be read during training; the report names them.")
+    low, high = evaluation.interval
+    display.say(
+        f"Kept epoch {best['epoch']} of {fitted.epochs}. {split} top1 {evaluation.metrics['top1']:.4f} "
+        f"(95% interval {low:.4f} to {high:.4f}, {evaluation.samples:,} images), trained in {fitted.seconds:.1f} s."
+    )
+    display.say(f"Run: {run.path}  report: {run.report}")
+    return finished
+
+
+def _data_card(prepared: Prepared) -> dict[str, Any]:
+    dataset, settings = prepared.dataset, prepared.resolved.settings
+    return {
+        "name": dataset.name,
+        "source": str(dataset.path.resolve()) if dataset.path and _is_path(settings.data) else settings.data,
+        "licence": dataset.licence,
+        "fingerprints": dict(prepared.splits.fingerprints),
+    }
+
+
+def _is_path(data: str) -> bool:
+    return Path(data).exists()
+
+
+def _about(prepared: Prepared) -> dict[str, Any]:
+    return {
+        "command": shlex.join(["striate", *sys.argv[1:]]) if Path(sys.argv[0]).name == "striate" else "Python",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "parameters": sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad),
+        "data": _data_card(prepared)
+        | {"format": prepared.dataset.format, "classes": list(prepared.dataset.classes)}
+        | {"images": {name: len(indices) for name, indices in prepared.splits.indices.items()}},
+        "preprocessing": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in prepared.preprocessing.to_json().items()
+        },
+    }
+
+
+def _warn_of_other_versions(run: RunFolder, display: Display) -> None:
+    then, now = run.document["versions"], versions()
+    changed = [f"{name} {then[name]} then, {now.get(name)} now" for name in then if then[name] != now.get(name)]
+    if changed:
+        display.say(f"Other versions than the run began with ({'; '.join(changed)}): numbers may differ in last bits.")
+
+
+def _sinks(run: RunFolder, settings: TrainSettings) -> tuple[Sink, ...]:
+    if not settings.tensorboard:
+        return ()
+    from striate.runs.tensorboard import TensorBoard
+
+    return (TensorBoard(run.path / "tensorboard"),)
+
+
+@contextmanager
+def at_most_threads(settings: TrainSettings) -> Generator[None]:
+    """Leave the number of threads as it is; with several processes on one machine, give each its share."""
+    if distributed.world() == 1 or settings.device.startswith("cuda"):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // distributed.world()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _stop_signals() -> Generator[Callable[[], bool]]:
+    """Turn SIGTERM and the first SIGINT into a question that the loop asks; the second SIGINT stops at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
