@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +146,8 @@ def line_chart(
 
     legend, legend_height = _legend([line.name for line in lines], width) if len(lines) > 1 else ([], 0)
     left = 12 + CHARACTER * 12 * max(len(label) for _, label in y_axis.ticks)
-    top, right, bottom = 34.0 + legend_height, width - 14.0, height - 42.0
+    top = 34.0 + legend_height + (12 if marks and legend_height else 0)
+    right, bottom = width - 14.0, height - 42.0
 
     frame = _Frame(x_axis, y_axis, left, right, top, bottom)
 
@@ -161,16 +163,10 @@ def line_chart(
         parts.append(_text(x, bottom + 18, label))
     parts.append(_text((left + right) / 2, height - 6, x_label))
 
+    parts += frame.marked(marks)
     # An inner <svg> clips what `y_limits` leaves out, and needs no id, which would have to be unique on a page.
     box = f"{left - 4:.1f} {top - 4:.1f} {right - left + 8:.1f} {bottom - top + 8:.1f}".split()
     parts.append('<svg x="{}" y="{}" width="{}" height="{}" viewBox="{}">'.format(*box, " ".join(box)))
-    for mark in marks:
-        if not x_axis.low <= mark.x <= x_axis.high:
-            continue
-        x = frame.x(mark.x)
-        ends_left = x > (left + right) / 2
-        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>')
-        parts.append(_text(x + (-5 if ends_left else 5), top + 9, mark.label, "end" if ends_left else "start"))
     for index, line in enumerate(lines):
         parts += frame.drawn(line, index)
     parts += frame.hovers(lines, xs, x_label)
@@ -178,7 +174,15 @@ def line_chart(
     return _svg(title, _summary(lines, x_label), width, height, parts)
 
 
-def bar_list(title: str, bars: Sequence[Bar], *, unit: str = "", limit: float | None = None, width: int = 460) -> str:
+def bar_list(
+    title: str,
+    bars: Sequence[Bar],
+    *,
+    unit: str = "",
+    limit: float | None = None,
+    colour: Literal["right", "wrong"] = "right",
+    width: int = 460,
+) -> str:
     """Named values as horizontal bars, in the given order.
 
     Args:
@@ -186,6 +190,7 @@ def bar_list(title: str, bars: Sequence[Bar], *, unit: str = "", limit: float | 
         bars: the rows.
         unit: of the values, beside the title.
         limit: the value of a bar of full length; the greatest value when left out.
+        colour: blue, or the orange of mistakes.
         width: of the drawing in user units; pages scale it.
 
     Returns:
@@ -202,7 +207,7 @@ def bar_list(title: str, bars: Sequence[Bar], *, unit: str = "", limit: float | 
         length = room * min(1.0, max(0.0, bar.value / full))
         parts.append(
             f"<g>{_text(left - 8, y + 12, name, 'end', 'strong')}"
-            f'<rect class="right" x="{left:.1f}" y="{y}" width="{max(length, 1):.1f}" height="16" rx="2"/>'
+            f'<rect class="{colour}" x="{left:.1f}" y="{y}" width="{max(length, 1):.1f}" height="16" rx="2"/>'
             f"{_text(left + max(length, 1) + 6, y + 12, text, 'start')}"
             f"<title>{escape(f'{bar.name}: {text}')}</title></g>"
         )
@@ -221,7 +226,7 @@ def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, siz
         title: what is shown.
         counts: (K, K) whole numbers, rows truth, columns prediction.
         names: K class names.
-        size: width of the drawing in user units; pages scale it.
+        size: the greatest width of the drawing in user units; pages scale it.
 
     Returns:
         An ``<svg>`` element.
@@ -244,6 +249,9 @@ def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, siz
     bottom = top + cell * len(shown)
     height = bottom + (24 if upright else 14 + CHARACTER * font * longest * 0.72)
 
+    width = min(
+        size, max(math.ceil(left + cell * len(shown) + 8), 240, round(CHARACTER * (14 * len(title) + 12 * len(unit))))
+    )
     parts = [_title(title, unit)]
     side = cell * len(shown)
     parts.append(f'<rect x="{left:.1f}" y="{top}" width="{side:.1f}" height="{side:.1f}" fill="none" class="grid"/>')
@@ -286,7 +294,7 @@ def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, siz
                 )
     total = sum(support)
     right = int(counts.trace())
-    return _svg(title, f"{right} of {total} images are on the diagonal.", size, math.ceil(height), parts)
+    return _svg(title, f"{right} of {total} images are on the diagonal.", width, math.ceil(height), parts)
 
 
 def reliability_diagram(
@@ -334,10 +342,12 @@ def reliability_diagram(
             f"mean confidence {confidence[m]:.3f}, accuracy {accuracy[m]:.3f}"
         )
         share = count / int(counts.max())
+        under, over = max(right_y, sure_y), min(right_y, sure_y)
         parts.append(
-            f'<g><rect class="right" fill-opacity=".85" x="{x:.1f}" y="{right_y:.1f}" width="{wide:.1f}" '
-            f'height="{bottom - right_y:.1f}"/><rect class="wrong" fill-opacity=".45" x="{x:.1f}" '
-            f'y="{min(right_y, sure_y):.1f}" width="{wide:.1f}" height="{abs(right_y - sure_y):.1f}"/>'
+            f'<g><rect class="right" fill-opacity=".8" x="{x:.1f}" y="{under:.1f}" width="{wide:.1f}" '
+            f'height="{bottom - under:.1f}"/><rect class="wrong" fill-opacity=".4" x="{x:.1f}" y="{over:.1f}" '
+            f'width="{wide:.1f}" height="{under - over:.1f}"/><rect class="right" x="{x:.1f}" y="{right_y - 1:.1f}" '
+            f'width="{wide:.1f}" height="2.5"/>'
             f'<rect fill="var(--muted)" fill-opacity=".55" x="{x:.1f}" y="{base - room * share:.1f}" '
             f'width="{wide:.1f}" height="{room * share:.1f}"/><title>{escape(says)}</title></g>'
         )
@@ -445,6 +455,22 @@ class _Frame:
     def y(self, value: float) -> float:
         return self.bottom - self.y_axis.share(value) * (self.bottom - self.top)
 
+    def marked(self, marks: Sequence[Mark]) -> list[str]:
+        """Dotted lines with their words above the field; the outer words lean away from each other."""
+        parts: list[str] = []
+        there = sorted((mark for mark in marks if 0 <= self.x_axis.share(mark.x) <= 1), key=lambda mark: mark.x)
+        for index, mark in enumerate(there):
+            x = self.x(mark.x)
+            lean = 0 if len(there) == 1 else (index == len(there) - 1) - (index == 0)  # -1: to the left
+            reach = CHARACTER * 12 * len(mark.label) / (1 if lean else 2)
+            if x + reach > self.right + 14:
+                lean = -1
+            elif x - reach < self.left:
+                lean = 1
+            parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{self.top:.1f}" y2="{self.bottom:.1f}"/>')
+            parts.append(_text(x, self.top - 5, mark.label, ("end", "middle", "start")[lean + 1]))
+        return parts
+
     def drawn(self, line: _Line, index: int) -> list[str]:
         """Band and line; a value between two gaps becomes a dot."""
         parts: list[str] = []
@@ -505,10 +531,11 @@ def _number(value: float) -> str:
 
 
 def _svg(title: str, summary: str, width: int, height: int, parts: Iterable[str]) -> str:
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" style="max-width: {1.15 * width:.0f}px"'
+    words = f"<title>{escape(title)}</title><desc>{escape(summary)}</desc>"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-        f"<desc>{escape(summary)}</desc>{''.join(parts)}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {size} role="img" aria-label="{escape(title)}">'
+        f"{words}{''.join(parts)}</svg>"
     )
 
 
