@@ -136,10 +136,17 @@ def test_the_pointer_is_told_all_values_of_a_position():
     assert [e.findtext(f"{SVG}title") for e in hovers] == ["epoch 1\ntrain: 0.25", "epoch 2\ntrain: 0.125\nval: 0.5"]
 
 
-def test_long_runs_stay_small():
-    steps = np.arange(20_000)
-    svg = line_chart("t", [Series(name="s", x=steps, y=np.sin(steps / 999))], x_label="step")
-    assert len(svg) < 400_000
+def test_long_runs_stay_small_and_keep_their_peaks():
+    steps = np.arange(100_000)
+    values = np.sin(steps / 9999)
+    values[77_777], values[33_333] = 5, -5
+    svg = line_chart("t", [Series(name="s", x=steps, y=values)], x_label="step")
+    assert len(svg) < 100_000
+    (line,) = lines(drawn(svg))
+    heights = np.array([y for _, y in line])
+    spikes = [line[i][0] for i in (heights.argmax(), heights.argmin())]
+    left, right = line[0][0], line[-1][0]
+    assert (np.array(spikes) - left) / (right - left) == pytest.approx([0.33333, 0.77777], abs=0.001)
 
 
 def test_y_limits_hold():

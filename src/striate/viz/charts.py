@@ -52,6 +52,7 @@ STYLE = """\
 
 # What most sans-serif fonts need at most: there is no way to measure text before it is shown.
 CHARACTER = 0.6  # mean width of a character over the font size
+PIECES = 500  # of a line with more than twice as many points, two are drawn of each
 HOVERS = 200  # positions along a line that answer the pointer
 SIZE = re.compile(r'viewBox="0 0 (\d+) (\d+)" width="\d+" height="\d+"')
 MATRIX_LIMIT = 100  # classes that a heat map shows one by one
@@ -274,7 +275,7 @@ def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, siz
                 continue
             share = count / support[i]
             strength = share if i == j else math.sqrt(share)
-            opacity = 0.08 + 0.92 * strength
+            opacity = 0.12 + 0.88 * strength
             x, y = left + cell * column, top + cell * row
             says = escape(f"{names[i]} → {names[j]}: {count} of {support[i]} ({share:.1%})")
             parts.append(
@@ -485,7 +486,7 @@ class _Frame:
             if len(run) == 1:
                 parts.append(_dot(self.x(line.x[run[0]]), self.y(line.y[run[0]]), colour))
             else:
-                points = " ".join(f"{self.x(line.x[i]):.1f},{self.y(line.y[i]):.1f}" for i in run)
+                points = " ".join(f"{self.x(line.x[i]):.1f},{self.y(line.y[i]):.1f}" for i in _thinned(run, line.y))
                 parts.append(f'<polyline class="series" stroke="{colour}"{dash} points="{points}"/>')
         return parts
 
@@ -513,6 +514,16 @@ class _Frame:
                 f"<title>{escape(chr(10).join(says))}</title></g>"
             )
         return parts
+
+
+def _thinned(run: list[int], values: NDArray[np.float64]) -> list[int]:
+    """``run``, or for a long one the least and the greatest value of each of many equal pieces: it looks the same."""
+    if len(run) <= 2 * PIECES:
+        return run
+    kept = {run[0], run[-1]}
+    for piece in np.array_split(np.asarray(run), PIECES):
+        kept |= {int(piece[values[piece].argmin()]), int(piece[values[piece].argmax()])}
+    return sorted(kept)
 
 
 def _scientific(factor: int, power: int) -> str:
