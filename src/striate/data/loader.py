@@ -191,7 +191,7 @@ class Loader:
         positions = order[step * self.batch : (step + 1) * self.batch]
         total = positions.shape[0]
         # Partners of mixup and cutmix, 2i and 2i + 1, stay in one process.
-        unit = 2 if self.augmentation is not None and self.augmentation.mixes else 1
+        unit = 2 if self.augmentation is not None and self.augmentation.mixing is not None else 1
         units, larger = divmod(math.ceil(total / unit), self.world)
         first = unit * (self.rank * units + min(self.rank, larger))
         last = min(total, first + unit * (units + (self.rank < larger)))
@@ -200,12 +200,10 @@ class Loader:
         return positions[first:last], draws
 
     def _draw_crops(self, draws: Draws) -> Tensor | None:
-        """The first draw of a batch stays on the CPU, where files are cropped; later ones go to the device."""
-        crops = None
-        if self.augmentation is not None and self.augmentation.crop is not None:
-            crops = self.augmentation.crop.draw(draws)
-        draws.device = self.device
-        return crops
+        """The first draw of a batch."""
+        if self.augmentation is None or self.augmentation.crop is None:
+            return None
+        return self.augmentation.crop.draw(draws)
 
     def _begin(self, pool: ThreadPoolExecutor, order: Tensor, epoch: int, step: int) -> _Pending:
         positions, draws = self._share(order, epoch, step)

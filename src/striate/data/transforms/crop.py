@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from striate.data.transforms.draws import Draws
+from striate.data.transforms.geometry import warp
 
 ATTEMPTS = 10  # as in torchvision
 
@@ -54,6 +55,26 @@ class RandomResizedCrop:
         elif width / height > self.ratio[1]:
             crop_width = min(width, max(1, round(height * self.ratio[1])))
         return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Crop images that have the right size already, each to its own box and back to that size (bilinear).
+
+        A crop is never larger than the result, so that nothing is shrunk and antialiasing has nothing to do.
+
+        Args:
+            images: (B, C, H, W) uint8 or float32.
+            drawn: what `draw` gave.
+
+        Returns:
+            (B, C, H, W) float32.
+        """
+        height, width = images.shape[-2:]
+        boxes = torch.tensor([self.box(row, height, width) for row in drawn.tolist()], dtype=torch.float32)
+        top, left, crop_height, crop_width = boxes.unbind(1)
+        matrices = torch.zeros((len(boxes), 2, 3))
+        matrices[:, 0, 0], matrices[:, 0, 2] = crop_width / width, left + (crop_width - width) / 2
+        matrices[:, 1, 1], matrices[:, 1, 2] = crop_height / height, top + (crop_height - height) / 2
+        return warp(images, matrices)
 
     def describe(self) -> str:
         """In words."""

@@ -2,6 +2,8 @@
 
 Every number that augmentation uses follows from (seed, epoch, step) and the image's position in the global batch. A run
 that is killed and resumed therefore sees the very images that it would have seen, and N processes see what one would.
+The random transforms of `torchvision.transforms.v2` cannot do that: they draw from the global generator, and once for a
+whole batch. So the drawing is ours, and so are the operations that take one parameter per image.
 """
 
 from functools import cached_property
@@ -23,16 +25,12 @@ class Draws:
         epoch: from 0.
         step: batch within the epoch, from 0.
         total: T.
-        rows: positions in the global batch, (B,) int64, ascending.
-        device: where the drawn tensors go; may be changed between draws.
+        rows: positions in the global batch, (B,) int64, ascending; by default all.
     """
 
-    def __init__(
-        self, *, seed: int, epoch: int, step: int, total: int, rows: Tensor, device: torch.device | str = "cpu"
-    ):
+    def __init__(self, *, seed: int, epoch: int, step: int, total: int, rows: Tensor | None = None):
         self.total = total
-        self.rows = rows
-        self.device = torch.device(device)
+        self.rows = torch.arange(total) if rows is None else rows
         self._place = [seed, epoch, step]
 
     def __len__(self) -> int:
@@ -65,11 +63,11 @@ class Draws:
         Neighbours 2i and 2i + 1 of the global batch are partners: its order is random already. An image whose partner
         is not there (the last of an odd batch, or a file that could not be read) is its own.
         """
-        wanted = self.rows ^ 1
         if len(self) == 0:
-            return wanted.to(self.device)
+            return self.rows
+        wanted = self.rows ^ 1
         found = torch.searchsorted(self.rows, wanted).clamp_(max=len(self) - 1)
-        return torch.where(self.rows[found] == wanted, found, torch.arange(len(self))).to(self.device)
+        return torch.where(self.rows[found] == wanted, found, torch.arange(len(self)))
 
     def keep(self, kept: Tensor) -> None:
         """Go on with the rows at ``kept`` ((M,) int64) only; for images that turn out to be unreadable."""
@@ -77,6 +75,4 @@ class Draws:
 
     def _mine(self, values: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
         drawn = torch.from_numpy(values)
-        if len(self) != self.total:
-            drawn = drawn[self.rows]
-        return drawn.to(self.device, non_blocking=True)
+        return drawn if len(self) == self.total else drawn[self.rows]

@@ -1,0 +1,116 @@
+"""Brightness, contrast, saturation and hue, each image with its own factors.
+
+Letters: B images, C channels (1 or 3), H height, W width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from striate.data.transforms.draws import Draws
+
+LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue in grey; torchvision's digits of ITU-R 601-2
+
+
+def jitter(
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, addition: Tensor | None = None
+) -> Tensor:
+    """Change brightness, then contrast, then saturation, in one multiplication by a matrix for each image.
+
+    Unlike torchvision's `ColorJitter`, which clips and rounds after each of the three, this clips once at the end.
+
+    Args:
+        images: (B, C, H, W) uint8, or float32 from 0 to 255.
+        brightness: factors of the pixel, (B,) float32.
+        contrast: factors of the distance from the image's mean grey.
+        saturation: factors of the distance from the pixel's own grey; without effect on grey images.
+        addition: to every pixel, in the end; (B,) float32.
+
+    Returns:
+        (B, C, H, W) float32 from 0 to 255.
+    """
+    count, channels, height, width = images.shape
+    device = images.device
+    floats = images.to(torch.float32).reshape(count, channels, height * width)
+    gain = brightness * contrast
+    luma = torch.tensor(LUMA) if channels == 3 else torch.ones(1)
+    keep = saturation if channels == 3 else torch.ones_like(saturation)
+    matrices = gain.view(-1, 1, 1) * (
+        keep.view(-1, 1, 1) * torch.eye(channels) + (1 - keep).view(-1, 1, 1) * luma.expand(channels, channels)
+    )
+    # The image's mean grey; in float64, so that it does not depend on how threads share the sum.
+    means = floats.mean(dim=2, dtype=torch.float64).to(torch.float32)
+    grey = (means * luma.to(device)).sum(dim=1)
+    bias = ((1 - contrast) * brightness).to(device) * grey
+    if addition is not None:
+        bias = bias + addition.to(device)
+    changed = torch.baddbmm(bias.view(-1, 1, 1), matrices.to(device), floats)
+    return changed.clamp_(0, 255).view(count, channels, height, width)
+
+
+def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of HSV colours.
+
+    Args:
+        images: (B, 3, H, W) float32 from 0 to 255.
+        turns: (B,) float32, parts of the colour circle, -0.5 to 0.5.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    red, green, blue = images.unbind(1)
+    value, largest = images.max(dim=1)
+    chroma = value - images.amin(dim=1)
+    divisor = torch.where(chroma == 0, 1, chroma)
+    # Sixths of the circle, counted from red; the formula and its inverse as in Smith 1978.
+    sixth = torch.where(
+        largest == 0,
+        (green - blue) / divisor,
+        torch.where(largest == 1, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    sixth = sixth + 6 * turns.to(images.device).view(-1, 1, 1)
+    places = (sixth[:, None] + torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(places, 4 - places).clamp_(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourJitter:
+    """Random brightness, contrast, saturation and hue.
+
+    Saturation and hue leave grey images as they are.
+    """
+
+    brightness: tuple[float, float] = (1, 1)
+    contrast: tuple[float, float] = (1, 1)
+    saturation: tuple[float, float] = (1, 1)
+    hue: float = 0  # parts of the colour circle either way, at most 0.5
+    channel_shift: float = 0  # added to every pixel, out of 255, either way
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """(B, C, H, W) uint8, or float32 from 0 to 255, to float32."""
+        changed = jitter(
+            images,
+            draws.uniform(*self.brightness),
+            draws.uniform(*self.contrast),
+            draws.uniform(*self.saturation),
+            draws.uniform(-self.channel_shift, self.channel_shift) if self.channel_shift else None,
+        )
+        if self.hue and images.shape[1] == 3:
+            return shift_hue(changed, draws.uniform(-self.hue, self.hue))
+        return changed
+
+    def describe(self) -> str:
+        """In words."""
+        parts = [
+            f"{name} x {low:g} to {high:g}"
+            for name, (low, high) in (
+                ("brightness", self.brightness),
+                ("contrast", self.contrast),
+                ("saturation", self.saturation),
+            )
+            if (low, high) != (1, 1)
+        ]
+        parts += [f"hue turned by up to {self.hue:g} of the circle"] if self.hue else []
+        parts += [f"up to {self.channel_shift:g} of 255 added or taken away"] if self.channel_shift else []
+        return "; ".join(parts)
