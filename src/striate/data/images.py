@@ -3,8 +3,8 @@
 Decoding is Pillow's, restricted to the formats of `FORMATS`; a file is read by its content, whatever its suffix says.
 What comes out is uint8 with one channel (grey) or three (RGB):
 
-- 1-bit, grey and grey with alpha stay one channel; palette, CMYK, YCbCr and LAB become RGB; colour profiles are not
-  applied.
+- 1-bit, grey, grey with alpha and a palette of greys stay one channel; any other palette, CMYK, YCbCr and LAB become
+  RGB; colour profiles are not applied.
 - 16-bit grey is scaled to 8 bits by 1/257, so that white stays white; 16-bit colour loses its low byte.
 - Transparent pixels are composited on white, which is what a viewer of the file sees; the alpha is then dropped.
 - Floating-point grey between 0 and 1 is scaled by 255; between 0 and 255 it is rounded; beyond that it is refused,
@@ -13,6 +13,7 @@ What comes out is uint8 with one channel (grey) or three (RGB):
 """
 
 import hashlib
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -54,6 +55,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 MAX_PIXELS = 178_956_970  # half a gigabyte of RGB; the number at which Pillow itself refuses
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or its remarks on damaged files land on standard error
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -145,7 +148,7 @@ def decode(data: bytes, source: Path | str) -> Pixels:
         except ImageError:
             raise
         except MemoryError as error:
-            reason = f"there is not enough memory for {picture.width}x{picture.height} pixels"
+            reason = f"the decoder got no memory for {picture.width}x{picture.height} pixels"
             raise ImageError(source, "too large", reason) from error
         except Exception as error:
             raise ImageError(source, "damaged", f"truncated or damaged {picture.format} ({_words(error)})") from error
@@ -276,13 +279,21 @@ def _pixels(picture: Image.Image) -> Pixels | None:
     """Pixels as stored, (H, W, 1) or (H, W, 3); None where their range is unknown."""
     if picture.mode.startswith("I") or picture.mode == "F":
         return _eight_bits(picture)
-    grey = picture.mode in ("1", "L", "LA", "La")
+    grey = picture.mode in ("1", "L", "LA", "La") or _has_grey_palette(picture)
     if not picture.has_transparency_data:
         array = np.array(picture if picture.mode in ("L", "RGB") else picture.convert("L" if grey else "RGB"))
         return array[:, :, None] if grey else array
     array = np.array(picture.convert("LA" if grey else "RGBA")).astype(np.uint16)
     colour, alpha = array[:, :, :-1], array[:, :, -1:]
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _has_grey_palette(picture: Image.Image) -> bool:
+    """Whether a palette holds greys only, as GIF writes them, which has no other way."""
+    if picture.mode != "P":
+        return False
+    palette = picture.getpalette("RGB") or []
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _eight_bits(picture: Image.Image) -> Pixels | None:
