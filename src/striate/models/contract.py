@@ -15,7 +15,7 @@ class Stage:
 
     name: str  # the paper's name for it, as in "S2" or "conv3_x"
     channels: int
-    stride: int  # pixels of the input image per step on the map; 0 where position is lost (a fully connected layer)
+    stride: int  # pixels of the input image per step on the map; 0 where position is lost: the "map" is (B, channels)
 
 
 class Backbone(nn.Module):
@@ -34,7 +34,8 @@ class Backbone(nn.Module):
             images: (B, C, H, W) float32, normalised.
 
         Returns:
-            One (B, stage.channels, ~H / stage.stride, ~W / stage.stride) tensor per entry of `stages`.
+            One (B, stage.channels, ~H / stage.stride, ~W / stage.stride) tensor per entry of `stages`; without padding
+            a convolution also takes its border. A stage of stride 0 gives (B, stage.channels).
         """
         raise NotImplementedError
 
