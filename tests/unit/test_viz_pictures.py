@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from striate.core.annotations import Classification
 from striate.viz.canvas import PAPER, STRONG, fit_image, fit_text, font
@@ -29,10 +29,21 @@ def test_any_shape_fits(size: tuple[int, int]):
 @pytest.mark.parametrize("text", ["cat", "a name that is much too long for its place", "", "two\nlines\tand a tab"])
 @pytest.mark.parametrize("width", [0, 20, 90, 2000])
 def test_text_never_exceeds_its_place(text: str, width: int):
-    fitted = fit_text(text, width, font(13))
+    fitted = fit_text(text, width, 13)
     assert "\n" not in fitted
     assert fitted == "…" or font(13).getlength(fitted) <= width
     assert fitted == " ".join(text.split()) or fitted.endswith("…")
+
+
+def test_letters_beyond_ascii_come_from_a_font_that_has_them():
+    try:
+        ImageFont.truetype("DejaVuSans.ttf", 13)
+    except OSError:
+        pytest.skip("no DejaVuSans.ttf on this machine")
+    for text in ("Kühe", "кот", "→"):
+        drawn = {bytes(font(13, text).getmask(letter)) for letter in text}
+        assert len(drawn) == len(set(text))  # boxes would be all alike
+        assert font(13, text).getname()[0] != font(13, "cow").getname()[0]
 
 
 def test_contact_sheet_has_every_image_in_reading_order():

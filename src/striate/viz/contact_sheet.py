@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from striate.viz.canvas import INK, LINE, MUTED, PAPER, Pixels, fit_image, fit_text, font
+from striate.viz.canvas import INK, LINE, MUTED, PAPER, Pixels, fit_image, write
 
 SMALL, LARGE = 112, 176  # side of a cell in pixels for small images (at most 64 pixels) and others
 GAP = 12
@@ -45,9 +45,8 @@ def contact_sheet(images: Sequence[Pixels], captions: Sequence[str] = (), *, col
         x, y = GAP + index % columns * (cell + GAP), GAP + index // columns * pitch
         _paste(sheet, draw, image, x, y, cell)
         for row, line in enumerate(captions[index].split("\n") if captions else ()):
-            text = fit_text(line, cell, font(FONT_SIZE))
-            colour = MUTED if row else INK
-            draw.text((x, y + cell + 5 + row * LINE_HEIGHT), text, fill=colour, font=font(FONT_SIZE))
+            place = (x, y + cell + 5 + row * LINE_HEIGHT)
+            write(draw, place, line, width=cell, size=FONT_SIZE, colour=MUTED if row else INK)
     return sheet
 
 
@@ -81,13 +80,12 @@ def comparison_sheet(
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     start = GAP + cell + GAP + aside
-    draw.text((GAP, GAP), "original", fill=MUTED, font=font(FONT_SIZE))
-    draw.text((start, GAP), fit_text(heading, size[0] - start, font(FONT_SIZE)), fill=MUTED, font=font(FONT_SIZE))
+    write(draw, (GAP, GAP), "original", width=cell + GAP, size=FONT_SIZE, colour=MUTED)
+    write(draw, (start, GAP), heading, width=size[0] - start, size=FONT_SIZE, colour=MUTED)
     for row, (original, versions, caption) in enumerate(zip(originals, samples, captions, strict=True)):
         y = GAP + head + row * pitch
         _paste(sheet, draw, original, GAP, y, cell)
-        text = fit_text(caption, cell, font(FONT_SIZE))
-        draw.text((GAP, y + cell + 5), text, fill=INK, font=font(FONT_SIZE))
+        write(draw, (GAP, y + cell + 5), caption, width=cell, size=FONT_SIZE, colour=INK)
         for column, version in enumerate(versions):
             _paste(sheet, draw, version, start + column * (cell + GAP), y, cell)
     return sheet

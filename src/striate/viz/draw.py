@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from striate.core.annotations import Classification
-from striate.viz.canvas import INK, LINE, MUTED, PAPER, STRONG, Pixels, fit_image, fit_text, font
+from striate.viz.canvas import INK, LINE, MUTED, PAPER, STRONG, Pixels, fit_image, font, write
 
 BARS = 3
 SMALL = 256  # images whose longer side is at most half of this are magnified up to it
@@ -28,7 +28,7 @@ def draw_classification(image: Pixels, prediction: Classification, names: Sequen
     width = max(SMALL, picture.width)
     size = max(13, round(min(width, 3 * picture.height) / 28))
     pad, row = size, round(size * 1.5)
-    small, large = font(size), font(round(size * 1.4))
+    large = round(size * 1.4)
 
     best: list[tuple[str, float]] = []
     if prediction.scores is not None:
@@ -42,18 +42,19 @@ def draw_classification(image: Pixels, prediction: Classification, names: Sequen
 
     y = picture.height + pad
     score = "" if prediction.score is None else f"{prediction.score:.1%}"
-    end = width - pad - large.getlength(score)
-    draw.text((width - pad, y), score, fill=INK, font=large, anchor="ra")
-    draw.text((pad, y), fit_text(names[prediction.label], end - 2 * pad, large), fill=INK, font=large)
+    room = width - 3 * pad - font(large).getlength(score)
+    write(draw, (pad, y), names[prediction.label], width=room, size=large, colour=INK)
+    write(draw, (width - pad, y), score, width=width, size=large, colour=INK, anchor="ra")
     y += headline + pad // 2
     left = pad + 0.4 * (width - 2 * pad)
-    room = width - pad - small.getlength("100.0%") - pad - left
+    room = width - 2 * pad - font(size).getlength("100.0%") - left
     for name, share in best:
         middle = y + row / 2
-        draw.text((pad, middle), fit_text(name, left - 2 * pad, small), fill=MUTED, font=small, anchor="lm")
-        draw.rectangle((left, middle - size * 0.35, left + room, middle + size * 0.35), fill=LINE)
+        top, bottom = middle - size * 0.35, middle + size * 0.35
+        write(draw, (pad, middle), name, width=left - 2 * pad, size=size, colour=MUTED, anchor="lm")
+        draw.rectangle((left, top, left + room, bottom), fill=LINE)
         if round(room * share) > 0:
-            draw.rectangle((left, middle - size * 0.35, left + room * share, middle + size * 0.35), fill=STRONG)
-        draw.text((width - pad, middle), f"{share:.1%}", fill=MUTED, font=small, anchor="rm")
+            draw.rectangle((left, top, left + room * share, bottom), fill=STRONG)
+        write(draw, (width - pad, middle), f"{share:.1%}", width=width, size=size, colour=MUTED, anchor="rm")
         y += row
     return drawn
