@@ -1,9 +1,10 @@
 """Charts as inline SVG: small, readable by screen readers, at home on light and dark pages.
 
 Every function returns one ``<svg>`` element. On an HTML page `STYLE` has to stand once; `standalone` makes a file of
-its own from an element. Colours are CSS variables: pages may set others. The colours of series are those of Okabe and
-Ito ("Color Universal Design", 2008), which people with any kind of colour vision can tell apart; heat maps tell right
-from wrong by blue against orange, and much from little by lightness.
+its own from an element. Colours are CSS variables: pages may set others. The colours of series follow Okabe and Ito
+("Color Universal Design", 2008), which people with any kind of colour vision can tell apart, some of them darker on
+white and lighter on black than theirs; heat maps tell right from wrong by blue against orange, and much from little
+by lightness.
 """
 
 import math
@@ -419,7 +420,7 @@ class _Axis:
         decimals = max(0, -math.floor(math.log10(step)) + (abs(step / power - 2.5) < 0.01))
         big = max(abs(low), abs(high)) >= 1e6 or decimals > 5
         values = [step * i for i in range(first, last + 1)]
-        return _Axis(low, high, False, [(v, _minus(f"{v:.3g}" if big else f"{v:.{decimals}f}")) for v in values])
+        return _Axis(low, high, False, [(v, _typeset(f"{v:.3g}" if big else f"{v:.{decimals}f}")) for v in values])
 
     @staticmethod
     def _decades(low: float, high: float, tight: bool) -> "_Axis":
@@ -533,12 +534,13 @@ def _scientific(factor: int, power: int) -> str:
     return f"10{raised}" if factor == 1 else f"{factor}·10{raised}"
 
 
-def _minus(number: str) -> str:
-    return number.replace("-", "\N{MINUS SIGN}")
+def _typeset(number: str) -> str:
+    """A number as Python writes it, with the true minus sign and exponents as short as can be: 1e6."""
+    return re.sub(r"e([+-])0*", lambda found: "e" + found[1].strip("+"), number).replace("-", "\N{MINUS SIGN}")
 
 
 def _number(value: float) -> str:
-    return _minus(f"{value:.4g}")
+    return _typeset(f"{value:.4g}")
 
 
 def _svg(title: str, summary: str, width: int, height: int, parts: Iterable[str]) -> str:
