@@ -119,7 +119,8 @@ def save(dataset: Dataset, folder: Path) -> None:
     for split, rows in parts(dataset, ""):
         for row in map(int, rows):
             label = dataset.classes[int(dataset.truths.labels[row])]
-            file = write_image(dataset, row, folder / "images" / inner_name(dataset.ids[row], label))
+            name = inner_name(dataset.ids[row], label).removeprefix("images/")
+            file = write_image(dataset, row, folder / "images" / name)
             cells = [file.relative_to(folder).as_posix(), label, *([split] if split else [])]
             lines.append(cells + [dataset.groups[name][row] for name in names])
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
