@@ -408,6 +408,8 @@ summary { cursor: pointer; color: var(--muted); margin-bottom: 8px; }
   --accent: #0072b2; --wrong: #b44d00; --warn: #8a5f00; --warn-paper: #ffffff; --meter: #0072b224; }
   body { font-size: 11pt; } main { max-width: none; padding: 0; } nav { display: none; }
   section { border-width: 1px 0 0; border-radius: 0; padding: 16px 0; }
+  .charts { grid-template-columns: repeat(3, 1fr); gap: 16px; } .mistakes { grid-template-columns: repeat(8, 1fr); }
+  .matrix { grid-template-columns: 3fr 2fr; gap: 16px; } .wide .chart { min-width: 0; }
   figure, tr, .mistakes li, .headline { break-inside: avoid; } h2 { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
