@@ -7,7 +7,6 @@ nor a library's random numbers, and a new image moves few of the old ones.
 
 import hashlib
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset, Indices
 from striate.errors import DataError, UsageError, did_you_mean
+from striate.files import replacing
 
 SCHEMA = "striate.split/1"
 
@@ -73,16 +73,10 @@ class Splits:
             "notes": list(self.notes),
             "splits": {name: [dataset.ids[int(i)] for i in rows] for name, rows in self.indices.items()},
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(document, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise DataError(f"{path}: cannot be written ({error.strerror}). Name another file.") from error
 
     @staticmethod
@@ -364,7 +358,10 @@ def _read(path: Path) -> dict[str, Any]:
     for name, kind in _FIELDS.items():
         if not isinstance(document.get(name, ...), kind):
             raise DataError(f"{path}: the field {name!r} is missing or of the wrong type. Write the file anew.")
-    ids = [id_ for members in document["splits"].values() for id_ in members]
+    lists: list[Any] = list(document["splits"].values())
+    if not all(isinstance(ids, list) and all(isinstance(id_, str) for id_ in ids) for ids in lists):
+        raise DataError(f"{path}: a split is not a list of image ids. Write the file anew.")
+    ids = [id_ for ids in lists for id_ in ids]
     if len(set(ids)) != len(ids):
         raise DataError(f"{path}: an image is listed twice. Write the file anew.")
     return document
