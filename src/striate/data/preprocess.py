@@ -76,7 +76,8 @@ class Preprocessing:
             return picture.resize((width, height), bilinear)
         if self.resize == "crop":
             scale = max(width / picture.width, height / picture.height) / self.crop_fraction
-            crop_width, crop_height = width / scale, height / scale
+            # min: rounding may make the box larger than the picture by the last bit, which Pillow refuses
+            crop_width, crop_height = min(picture.width, width / scale), min(picture.height, height / scale)
             left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
             return picture.resize((width, height), bilinear, box=(left, top, left + crop_width, top + crop_height))
         scale = min(1.0, width / picture.width, height / picture.height)
