@@ -81,6 +81,35 @@ def test_what_no_format_recognises_is_described(path: str, words: str | None, pl
         assert form.EXPECTS in str(raised.value)
 
 
+def test_the_folder_that_was_meant_is_named(place: Path) -> None:
+    raw = place / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"")
+    (place / "empty" / "photos.zip").write_bytes(b"")
+    for path, words in (
+        ("MNIST", "Its folder raw is read as IDX: name MNIST/raw."),
+        ("MNIST/raw/train-images-idx3-ubyte.gz", "Its folder is read as IDX: name that."),
+        ("empty/photos.zip", "an archive. Unpack it and name its folder."),
+    ):
+        with pytest.raises(DataError) as raised:
+            open_dataset(path)
+        assert words in str(raised.value)
+
+
+def test_a_home_folder_is_expanded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    assert open_dataset("~/photos").classes == ("cat", "dog")
+
+
+def test_a_folder_that_cannot_be_read_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(path: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    with pytest.raises(DataError, match=r"photos: the folder cannot be read \(Permission denied\)"):
+        open_dataset("photos")
+
+
 def test_a_path_of_two_formats_is_ambiguous(place: Path) -> None:
     (place / "photos" / "train-images-idx3-ubyte").write_bytes(b"")
     with pytest.raises(DataError, match="can be read as folder of classes and as IDX"):

@@ -1,5 +1,7 @@
 """The folder of classes."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,29 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     assert len(dataset.fingerprint(np.array([0]))) == 64
 
 
+@pytest.mark.parametrize("inner", ["photos/cat/1.png photos/dog/2.png", "photos/train/cat/1.png photos/test/cat/2.png"])
+def test_a_folder_around_the_folder_is_named(inner: str, tmp_path: Path) -> None:
+    """As archives unpack; read as it is, all would be of one class."""
+    grow(tmp_path, inner.split())
+    with pytest.raises(DataError, match=r"class folder, photos, is itself a folder of classes\. Name .*photos"):
+        folder.load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grow(tmp_path, ["a/1.png", "a/locked/2.png", "b/3.png"])
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    dataset = folder.load(tmp_path)
+    assert list(dataset.ids) == ["a/1.png", "b/3.png"]
+    assert [(entry.source, entry.reason) for entry in dataset.skipped] == [("a/locked/", "the folder cannot be read")]
+
+
 def test_splits_without_classes_are_an_error(tmp_path: Path) -> None:
     grow(tmp_path, ["train/1.png", "test/2.png"])
     with pytest.raises(DataError, match=r"no class folder with images in its splits\. Expected one sub-folder"):
@@ -128,7 +153,5 @@ def test_splits_without_classes_are_an_error(tmp_path: Path) -> None:
 def test_names_that_collide_when_saved_are_kept_apart(tmp_path: Path) -> None:
     grow(tmp_path, ["train/a/1.png", "test/a/1.png", "train/b/1.png"])
     dataset = folder.load(tmp_path)
-    from dataclasses import replace
-
     folder.save(replace(dataset, splits={}), tmp_path / "out")
     assert sorted(folder.load(tmp_path / "out").ids) == ["a/1-2.png", "a/1.png", "b/1.png"]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from striate.data import known
 from striate.data.dataset import Dataset
-from striate.data.formats import formats
+from striate.data.formats import Format, formats
 from striate.data.images import IMAGE_SUFFIXES
 from striate.errors import DataError, UsageError, did_you_mean
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def open_dataset(data: str | Path, *, root: Path | None = None, download: bool = False) -> Dataset:
@@ -23,7 +25,7 @@ def open_dataset(data: str | Path, *, root: Path | None = None, download: bool =
     """
     if isinstance(data, str) and data in known.NAMES:
         return known.load(data, root=root, download=download)
-    path = Path(data)
+    path = Path(data).expanduser()
     if root is not None or download:
         option = "--download" if root is None else "--root"
         raise UsageError(
@@ -31,7 +33,12 @@ def open_dataset(data: str | Path, *, root: Path | None = None, download: bool =
         )
     if not path.exists():
         raise UsageError(_unknown(path))
-    found = [form for form in formats().values() if form.recognise(path)]
+    if path.is_dir():
+        try:
+            next(path.iterdir(), None)
+        except OSError as error:
+            raise DataError(f"{path}: the folder cannot be read ({error.strerror}). Check its permissions.") from error
+    found = _recognised(path)
     if not found:
         raise DataError(_unrecognised(path))
     if len(found) > 1:
@@ -61,7 +68,10 @@ def _unrecognised(path: Path) -> str:
     """What was seen at a path that no format recognised, and what each format looks for."""
     expected = "".join(f"\n  {form.NAME}: {form.EXPECTS}" for form in formats().values())
     if path.is_file():
-        return f"{path}: a file of no known data format. Expected one of{expected}"
+        hint = "".join(f" Its folder is read as {form.NAME}: name that." for form in _recognised(path.parent)[:1])
+        if not hint and path.suffix.lower() in _ARCHIVES:
+            return f"{path}: an archive. Unpack it and name its folder."
+        return f"{path}: a file of no known data format.{hint} Expected one of{expected}"
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     folders = sum(entry.is_dir() for entry in entries)
     images = sum(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries)
@@ -69,9 +79,16 @@ def _unrecognised(path: Path) -> str:
     others = len(entries) - folders - images
     seen = f"{_count(folders, 'folder')}, {_count(images, 'image')}, {_count(others, 'other file')}"
     hint = f" There is a table in it: to read that, name {tables[0]}." if tables else ""
+    inner = ((folder, form) for folder in sorted(entries) if folder.is_dir() for form in _recognised(folder))
+    for folder, form in list(inner)[:1]:
+        hint += f" Its folder {folder.name} is read as {form.NAME}: name {folder}."
     if images and not folders:
         hint += " Move the images into one folder per class, or list them with their labels in a CSV file."
     return f"{path}: {seen}, but no known data format.{hint} Expected one of{expected}"
+
+
+def _recognised(path: Path) -> list[Format]:
+    return [form for form in formats().values() if form.recognise(path)]
 
 
 def _count(number: int, noun: str) -> str:

@@ -42,7 +42,7 @@ class Format(Protocol):
         ...
 
     def recognise(self, path: Path) -> bool:
-        """Whether the path, which exists, looks like this format; quick, and never raises `DataError`."""
+        """Whether the path, which exists, looks like this format; quick."""
         ...
 
     def load(self, path: Path) -> Dataset:

@@ -23,10 +23,7 @@ EXPECTS = "one sub-folder with images per class, or train/, val/ and test/ with 
 
 def recognise(path: Path) -> bool:
     """A folder with an image in a sub-folder."""
-    if not path.is_dir():
-        return False
-    skipped: list[Skipped] = []
-    return any(next(_images_in(path, name, skipped), None) is not None for name in _folders(path, skipped))
+    return path.is_dir() and next(_full_folders(path), None) is not None
 
 
 def load(path: Path) -> Dataset:
@@ -56,6 +53,9 @@ def load(path: Path) -> Dataset:
     if not rows:
         where = "no class folder with images in its splits" if has_splits else "no class folder with images"
         raise DataError(f"{path}: {where}. Expected {EXPECTS}.")
+    inner = path / rows[0][1]
+    if not has_splits and len({label for _, label, _ in rows}) == 1 and len(list(_full_folders(inner))) > 1:
+        raise DataError(f"{path}: its only class folder, {inner.name}, is itself a {NAME}. Name {inner}.")
     rows.sort()
     classes = sorted_classes({label for _, label, _ in rows})
     number = {label: k for k, label in enumerate(classes)}
@@ -98,9 +98,16 @@ def hidden(name: str) -> bool:
 
 def _folders(path: Path, skipped: list[Skipped], prefix: str = "") -> list[str]:
     """Names of the sub-folders, hidden ones skipped."""
-    names = sorted(entry.name for entry in _entries(path) if entry.is_dir())
+    names = [entry.name for entry in _entries(path) if entry.is_dir()]
     skipped += [Skipped(source=f"{prefix}{name}/", reason="hidden folder") for name in names if hidden(name)]
     return [name for name in names if not hidden(name)]
+
+
+def _full_folders(path: Path) -> Iterator[str]:
+    """Names of the sub-folders with an image in them."""
+    for name in _folders(path, []):
+        if next(_images_in(path, name, []), None) is not None:
+            yield name
 
 
 def _class(path: Path, relative: str, skipped: list[Skipped]) -> list[str]:
@@ -116,7 +123,12 @@ def _images_in(root: Path, relative: str, skipped: list[Skipped], above: tuple[s
     if real in above:  # a link to a folder that it lies in
         skipped.append(Skipped(source=f"{relative}/", reason="a link that leads back into itself"))
         return
-    for entry in sorted(_entries(root / relative), key=lambda entry: entry.name):
+    try:
+        entries = _entries(root / relative)
+    except DataError:
+        skipped.append(Skipped(source=f"{relative}/", reason="the folder cannot be read"))
+        return
+    for entry in entries:
         id_ = f"{relative}/{entry.name}"
         if entry.is_dir():
             if hidden(entry.name):
@@ -132,7 +144,7 @@ def _images_in(root: Path, relative: str, skipped: list[Skipped], above: tuple[s
 def _skip_loose(path: Path, relative: str, skipped: list[Skipped], reason: str) -> None:
     """Record the files that lie above the class folders; loose images in one entry, there may be thousands."""
     loose: list[str] = []
-    for entry in sorted(_entries(path / relative), key=lambda entry: entry.name):
+    for entry in _entries(path / relative):
         if entry.is_dir():
             continue
         id_ = f"{relative}/{entry.name}" if relative else entry.name
@@ -155,6 +167,6 @@ def _unfit(name: str) -> str | None:
 def _entries(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{path}: the folder cannot be read ({error.strerror}). Check its permissions.") from error
