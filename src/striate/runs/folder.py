@@ -128,13 +128,7 @@ def new_run(out: Path | None, data: str, model: str) -> RunFolder:
         UsageError: ``out`` already holds a run, or is a file.
     """
     if out is not None:
-        if is_run(out):
-            raise UsageError(
-                f"{out} holds a run, which is never written over. Go on with it by 'striate train --resume {out}', or "
-                "choose another --out."
-            )
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out} is a file; it names the folder of the run.")
+        refuse_taken(out)
         out.mkdir(parents=True, exist_ok=True)
         return RunFolder(out)
     stem = "-".join([datetime.now().strftime("%Y%m%d-%H%M%S"), _slug(Path(data).name or data), _slug(model)])
@@ -147,6 +141,17 @@ def new_run(out: Path | None, data: str, model: str) -> RunFolder:
             number += 1
         else:
             return RunFolder(path)
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise `UsageError` where a new run cannot go."""
+    if is_run(out):
+        raise UsageError(
+            f"{out} holds a run, which is never written over. Go on with it by 'striate train --resume {out}', or "
+            "choose another --out."
+        )
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; it names the folder of the run.")
 
 
 def _slug(text: str) -> str:

@@ -25,7 +25,7 @@ from striate.engine.fit import Best, Fitted, fit
 from striate.engine.log import Display, Log, Sink
 from striate.errors import InterruptedRunError
 from striate.runs.evaluate import evaluate_run
-from striate.runs.folder import RunFolder, new_run, versions, write_settings
+from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
 from striate.runs.prepare import Prepared, device_of, loader, prepare
@@ -69,16 +69,17 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
         StriateError: of the kind that went wrong; what was trained so far is kept and can be resumed.
     """
     display = display or Display()
+    if out is not None:
+        refuse_taken(out)
     with distributed.processes(device_of(resolved.settings.device)) as (rank, _):
         prepared = prepare(resolved)
-        named: dict[str, Any] = {}
-        if rank == 0:
-            run = new_run(out, resolved.settings.data, prepared.resolved.settings.model)
-            named["path"] = str(run.path)
-        run = RunFolder(Path(str(distributed.same_for_all(named)["path"])))
         introduce(prepared, display)
         with at_most_threads(prepared.resolved.settings):
             prepared, batch, chosen = settle_machine(prepared, display)
+            named: dict[str, Any] = {}
+            if rank == 0:
+                named["path"] = str(new_run(out, resolved.settings.data, prepared.resolved.settings.model).path)
+            run = RunFolder(Path(distributed.same_for_all(named)["path"]))
             if rank == 0:
                 prepared.splits.save(run.split, prepared.dataset)
                 write_settings(run, prepared.resolved, _about(prepared))

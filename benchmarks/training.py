@@ -1,0 +1,116 @@
+"""The loop of `striate train` against a bare one, and what `--precision auto` is worth.
+
+    python benchmarks/training.py loop              # lenet5 and resnet20, ours over bare
+    python benchmarks/training.py precision         # ResNet-18 at 224 px, chosen over eager float32
+
+Both sides take the same model, data, optimizer and settings, in turn in one process, after a warm-up. The bare loop is
+what a person would write by hand: images as one uint8 tensor, a permutation, normalise, forward, backward, step.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from striate.config import TrainSettings
+from striate.data.loader import Loader
+from striate.data.open import open_dataset
+from striate.data.preprocess import Preprocessing
+from striate.data.split import split
+from striate.engine.fit import fit
+from striate.engine.log import Display, Log
+from striate.engine.precision import Precision
+from striate.models.catalog import create, native_size
+from striate.tasks.classification import Classification
+
+BATCH = 64
+CPU = torch.device("cpu")
+
+
+def compare(name: str, ours: Callable[[], float], bare: Callable[[], float], trials: int) -> None:
+    """Run both in turn, the order turned round each time, and print the ratio of their rates."""
+    ours(), bare()
+    ratios: list[float] = []
+    rates: list[tuple[float, float]] = []
+    for trial in range(trials):
+        pair = (ours(), bare()) if trial % 2 else (bare(), ours())[::-1]
+        rates.append(pair)
+        ratios.append(pair[0] / pair[1])
+    ours_rate, bare_rate = (statistics.median(side) for side in zip(*rates, strict=True))
+    print(
+        f"{name:<12} ours {ours_rate:9,.0f} images/s  bare {bare_rate:9,.0f} images/s  "
+        f"ratio min {min(ratios):.3f}  median {statistics.median(ratios):.3f}  max {max(ratios):.3f}"
+    )
+
+
+def loop(trials: int) -> None:
+    dataset = open_dataset("digits")
+    for name, images in (("lenet5", 5000), ("resnet20", 640)):
+        size = native_size(name) or (28, 28)
+        preprocessing = Preprocessing(size=size, channels=1, mean=(0.13,), std=(0.31,), resize="pad")
+        indices = split(dataset).indices["train"][:images]
+        train = Loader(dataset, indices, preprocessing, batch=BATCH, seed=0, shuffle=True)
+        torch.manual_seed(0)
+        task = Classification(create(name, classes=10, channels=1, size=size), dataset.classes)
+        settings = TrainSettings(epochs=1, batch=BATCH, lr=0.002, weight_decay=0.0)
+
+        def ours(task: Classification = task, train: Loader = train, settings: TrainSettings = settings) -> float:
+            started = time.perf_counter()
+            log = Log(None, Display(quiet=True))
+            fit(task, train, None, settings, log, precision=Precision(), device=CPU, batch=BATCH)
+            return len(train.indices) / (time.perf_counter() - started)
+
+        pixels = torch.stack([torch.from_numpy(preprocessing.pixels(dataset.images.read(i))) for i in indices])
+        pixels = pixels.permute(0, 3, 1, 2).contiguous()
+        labels = dataset.truths.labels[torch.from_numpy(indices)]
+        torch.manual_seed(0)
+        network = create(name, classes=10, channels=1, size=size)
+
+        def bare(
+            network: torch.nn.Module = network, pixels: torch.Tensor = pixels, labels: torch.Tensor = labels
+        ) -> float:
+            started = time.perf_counter()
+            optimizer = torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=0.0, fused=True)
+            network.train()
+            for rows in torch.randperm(len(labels)).split(BATCH):
+                batch = (pixels[rows].float() / 255 - 0.13) / 0.31
+                optimizer.zero_grad(set_to_none=True)
+                loss = F.cross_entropy(network(batch), labels[rows])
+                loss.backward()
+                optimizer.step()
+            return len(labels) / (time.perf_counter() - started)
+
+        compare(name, ours, bare, trials)
+
+
+def precision(trials: int) -> None:
+    from torchvision.models import resnet18
+
+    from striate.core.annotations import Classifications
+    from striate.core.batch import Batch
+    from striate.engine.precision import choose
+
+    batch = Batch(
+        images=torch.randn(32, 3, 224, 224),
+        sizes=torch.full((32, 2), 224),
+        truths=Classifications(labels=torch.randint(10, (32,))),
+        indices=torch.arange(32),
+    )
+    task = Classification(resnet18(num_classes=10), [str(label) for label in range(10)])
+    for _ in range(trials):
+        chosen, rates = choose(task, batch, TrainSettings())
+        print(
+            f"resnet18 224 px, batch 32: chose {chosen}; {rates[str(chosen)]:.1f} over {rates['float32']:.1f} images/s, "
+            f"ratio {rates[str(chosen)] / rates['float32']:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["loop", "precision"])
+    parser.add_argument("--trials", type=int, default=7)
+    arguments = parser.parse_args()
+    {"loop": loop, "precision": precision}[arguments.what](arguments.trials)
