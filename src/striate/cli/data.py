@@ -1,0 +1,416 @@
+"""``striate data``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from striate.cli.output import print_json, print_table
+from striate.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from striate.data.dataset import Dataset
+    from striate.data.doctor.examination import Problem
+    from striate.data.doctor.mend import Mended
+    from striate.data.split import Splits
+    from striate.data.stats import Stats
+
+SHOWN = 4  # files of each check that are named
+WRONG = 3  # the exit code of data that must not be trained on
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+class Commands(click.Group):
+    """Answers a mistyped sub-command with the nearest ones."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click does, with a better message."""
+        if args and args[0] not in self.commands:
+            ctx.fail(f"there is no command 'data {args[0]}'.{did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands)
+def command() -> None:
+    """Check, count, show and split data.
+
+    DATA is a path, or the name of a known data set ('digits' ships with striate).
+    """
+
+
+@command.command()
+@click.argument("data")
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set")
+@click.option("--download", is_flag=True, help="fetch a known data set that is not there yet")
+@click.option("--group-by", metavar="TEXT", help="column, or pattern on the file name, whose equals belong together")
+@click.option("--fix", type=click.Path(path_type=Path), metavar="OUT", help="write a corrected copy into a new folder")
+@click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    data: str,
+    root: Path | None,
+    download: bool,
+    group_by: str | None,
+    fix: Path | None,
+    as_json: bool,
+) -> None:
+    """Look for what would make training on DATA go wrong.
+
+    Every image is decoded. Errors make the exit code 3; warnings and notes do not. With --fix OUT a copy is written in
+    which they are mended, as far as that can be done without a person, and the exit code tells whether the copy is free
+    of errors. The original is only read.
+    """
+    from striate.data.doctor.checks import find_problems
+    from striate.data.doctor.examination import examine
+    from striate.data.doctor.mend import check_target, mend
+    from striate.data.open import open_dataset
+    from striate.engine.log import Display
+
+    display = Display()
+    dataset = open_dataset(data, root=root, download=download)
+    _introduce(dataset, display)
+    if fix is not None:
+        check_target(dataset, fix)
+    with _Bar(display, "Looking at images") as bar:
+        examination = examine(dataset, group_by=group_by, progress=bar)
+    problems = find_problems(examination)
+    wrong = any(problem.severity == "error" for problem in problems)
+    if not as_json:
+        _show_problems(problems)
+        click.echo(_verdict(data, problems, mending=fix is not None))
+    mended = None
+    left: list[Problem] = []
+    if fix is not None:
+        mended = mend(examination, fix)
+        copy = open_dataset(mended.path)
+        with _Bar(display, "Looking at the copy") as bar:
+            left = find_problems(examine(copy, progress=bar))
+        left = [problem for problem in left if problem.severity == "error"]
+        wrong = bool(left)
+        if not as_json:
+            _show_mended(mended, left)
+    if as_json:
+        print_json(_check_document(dataset, problems, mended, left))
+    if wrong:
+        ctx.exit(WRONG)
+
+
+def _check_document(
+    dataset: "Dataset", problems: "Sequence[Problem]", mended: "Mended | None", left: "Sequence[Problem]"
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    document: dict[str, Any] = {
+        "schema": "striate.data_check/1",
+        "data": dataset.name,
+        "format": dataset.format,
+        "images": len(dataset),
+        "problems": [
+            {key: asdict(problem)[key] for key in ("check", "severity", "file", "row", "message", "fix")}
+            for problem in problems
+        ],
+        "counts": _counts(problems),
+    }
+    if mended is not None:
+        document["fixed"] = {
+            "path": str(mended.path),
+            "log": str(mended.log),
+            "images": mended.kept,
+            "actions": mended.actions(),
+            "errors_left": _counts(left),
+        }
+    return document
+
+
+def _counts(problems: "Sequence[Problem]") -> dict[str, int]:
+    from collections import Counter
+
+    return dict(Counter(problem.check for problem in problems))
+
+
+def _show_problems(problems: "Sequence[Problem]") -> None:
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.severity, problem.check), []).append(problem)
+    for (severity, name), members in groups.items():
+        head = click.style(severity, fg=COLOURS[severity], bold=True)
+        click.echo(f"{head}  {name.replace('_', ' ')} ({len(members):,})")
+        for problem in members[:SHOWN]:
+            place = problem.file or ""
+            if problem.row is not None and not place.endswith("]"):
+                place += f", line {problem.row}"
+            click.echo(_plain(f"    {place}: {problem.message}" if place else f"    {problem.message}"))
+        if len(members) > SHOWN:
+            click.echo(f"    ... and {len(members) - SHOWN:,} more")
+        fixes = list(dict.fromkeys(problem.fix for problem in members))
+        click.echo(_plain(f"  To mend: {' '.join(fixes[:2])}" + (" ..." if len(fixes) > 2 else "")))
+        click.echo()
+
+
+def _verdict(data: str, problems: "Sequence[Problem]", *, mending: bool) -> str:
+    errors = _counts([problem for problem in problems if problem.severity == "error"])
+    warnings = _counts([problem for problem in problems if problem.severity == "warning"])
+    if errors:
+        kinds = ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in errors.items())
+        way = "" if mending else f" 'striate data check {data} --fix OUT' writes a corrected copy."
+        return _plain(f"Not fit for training: {kinds}.{way}")
+    if warnings:
+        kinds = ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in warnings.items())
+        return f"Fit for training, with something to look at: {kinds}."
+    return "Fit for training: nothing was found that would make it go wrong."
+
+
+def _show_mended(mended: "Mended", left: "Sequence[Problem]") -> None:
+    done = ", ".join(f"{count:,} {action}" for action, count in mended.actions().items()) or "nothing to mend"
+    click.echo()
+    click.echo(_plain(f"Wrote {mended.path}: {mended.kept:,} images ({done}). What was done and why: {mended.log}."))
+    click.echo("Of copies in several splits the one that is held out was kept (test before val before train).")
+    if left:
+        _show_problems(left)
+        click.echo("The copy is still not fit for training: the rest needs a person.")
+    else:
+        click.echo(_plain(f"The copy is free of errors: 'striate train {mended.path}'."))
+
+
+@command.command()
+@click.argument("data")
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set")
+@click.option("--download", is_flag=True, help="fetch a known data set that is not there yet")
+@click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
+def stats(data: str, root: Path | None, download: bool, as_json: bool) -> None:
+    """Count and measure DATA: images per class and split, sizes, colours, licence. Every image is decoded."""
+    from striate.data.open import open_dataset
+    from striate.data.stats import measure
+    from striate.engine.log import Display
+
+    display = Display()
+    dataset = open_dataset(data, root=root, download=download)
+    _introduce(dataset, display)
+    with _Bar(display, "Looking at images") as bar:
+        found = measure(dataset, progress=bar)
+    if as_json:
+        print_json(found.to_json())
+        return
+    _show_counts(dataset.classes, found.counts)
+    print_table(("measured", "value"), [(name, _plain(value)) for name, value in _facts(found)])
+
+
+def _facts(found: "Stats") -> list[tuple[str, str]]:
+    rows = [("images", f"{len(found.dataset):,}")]
+    if found.unreadable:
+        rows.append(("unreadable", f"{found.unreadable:,}  ('striate data check' names them)"))
+    if found.sizes == 1:
+        rows.append(("size", f"{_size(found.median)} (height x width), all of them"))
+    elif found.sizes:
+        rows += [
+            ("height x width", f"{_size(found.smallest)} smallest, {_size(found.largest)} largest"),
+            ("", f"{_size(found.median)} median, {found.sizes:,} different"),
+            ("most frequent", ", ".join(f"{_size(size)} ({count:,})" for size, count in found.frequent)),
+            ("width / height", "{:.2f} least, {:.2f} median, {:.2f} most".format(*found.aspect)),
+        ]
+    rows.append(("modes", ", ".join(f"{name} ({count:,})" for name, count in found.modes.items()) or "-"))
+    if found.formats:
+        rows.append(("formats", ", ".join(f"{name} ({count:,})" for name, count in found.formats.items())))
+    rows += [
+        ("bytes", f"{found.bytes:,}"),
+        ("mean", " ".join(f"{value:.4f}" for value in found.mean)),
+        ("std", " ".join(f"{value:.4f}" for value in found.std)),
+        ("licence", found.dataset.licence or "not stated"),
+    ]
+    return rows
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+@command.command("split")
+@click.argument("data")
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set")
+@click.option("--download", is_flag=True, help="fetch a known data set that is not there yet")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="where to write it  [<name>.split.json]")
+@click.option("--group-by", metavar="TEXT", help="column, or pattern on the file name, whose equals stay in one split")
+@click.option("--seed", type=click.IntRange(0), default=0, help="another seed, another draw", show_default=True)
+@click.option("--fractions", metavar="A,B,C", help="shares of train, val and test  [0.6,0.2,0.2]")
+@click.option("--force", is_flag=True, help="write over a file that is there")
+@click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
+def split_data(
+    data: str,
+    root: Path | None,
+    download: bool,
+    out: Path | None,
+    group_by: str | None,
+    seed: int,
+    fractions: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Decide which images of DATA are trained on and which are held out, and write that down.
+
+    Official splits are respected; what is missing is drawn, stratified by class, whole groups at a time.
+    """
+    from striate.data.open import open_dataset
+    from striate.data.split import split
+    from striate.engine.log import Display
+
+    shares = _fractions(fractions)
+    dataset = open_dataset(data, root=root, download=download)
+    _introduce(dataset, Display())
+    if fractions is not None and not set(dataset.splits) <= {"train"}:
+        there = " and ".join(dataset.splits)
+        raise UsageError(f"--fractions {fractions}: {dataset.name} has official splits ({there}), which are respected.")
+    file = out or Path(f"{dataset.name}.split.json")
+    if file.exists() and not force:
+        raise UsageError(f"{file}: is there already. --force writes over it, --out FILE writes elsewhere.")
+    splits = split(dataset, fractions=shares, seed=seed, group_by=group_by)
+    splits.save(file, dataset)
+    counts = _split_counts(dataset, splits)
+    if as_json:
+        print_json(
+            {
+                "schema": "striate.data_split/1",
+                "data": dataset.name,
+                "format": dataset.format,
+                "file": str(file),
+                "origin": splits.origin,
+                "seed": seed,
+                "group_by": group_by,
+                "notes": list(splits.notes),
+                "fingerprints": dict(splits.fingerprints),
+                "splits": {
+                    name: {"images": sum(row), "classes": dict(zip(dataset.classes, row, strict=True))}
+                    for name, row in counts.items()
+                },
+            }
+        )
+        return
+    click.echo(_plain(f"{splits.origin[0].upper()}{splits.origin[1:]}."))
+    _show_counts(dataset.classes, counts)
+    print_table(("split", "fingerprint (SHA-256)"), list(splits.fingerprints.items()))
+    for note in splits.notes:
+        click.echo(_plain(f"Note: {note}."))
+    click.echo(_plain(f"Wrote {file}."))
+
+
+def _fractions(text: str | None) -> tuple[float, float, float]:
+    if text is None:
+        return 0.6, 0.2, 0.2
+    try:
+        train, val, test = (float(part) for part in text.replace("/", ",").split(","))
+    except ValueError:
+        raise UsageError(
+            f"--fractions {text!r}: expected three numbers that sum to 1, for train, val and test, as in 0.6,0.2,0.2."
+        ) from None
+    return train, val, test
+
+
+def _split_counts(dataset: "Dataset", splits: "Splits") -> dict[str, list[int]]:
+    import numpy as np
+
+    labels = dataset.truths.labels.numpy()
+    classes = len(dataset.classes)
+    return {name: np.bincount(labels[rows], minlength=classes).tolist() for name, rows in splits.indices.items()}
+
+
+@command.command()
+@click.argument("data")
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set")
+@click.option("--download", is_flag=True, help="fetch a known data set that is not there yet")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="a PNG file  [<name>-<split>.png]")
+@click.option(
+    "--split", "split_name", default="train", metavar="NAME", help="train, val, test or all", show_default=True
+)
+@click.option("--count", type=click.IntRange(1, 400), help="images  [36; with --augment one of each class, 8 to 12]")
+@click.option("--augment", metavar="POLICY", help="originals beside what training would see of them")
+@click.option("--size", metavar="HxW", help="with --augment: the input size  [as training would choose]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="another seed, other images", show_default=True)
+def show(
+    data: str,
+    root: Path | None,
+    download: bool,
+    out: Path | None,
+    split_name: str,
+    count: int | None,
+    augment: str | None,
+    size: str | None,
+    seed: int,
+) -> None:
+    """Draw images of DATA with their classes, as many of each class as can be."""
+    from striate.config import Layer, resolve
+    from striate.data.open import open_dataset
+    from striate.engine.log import Display
+    from striate.files import replacing
+    from striate.runs.prepare import prepare
+    from striate.runs.samples import augmented_sheet, sample_sheet
+
+    if size is not None and augment is None:
+        raise UsageError("--size is the network's input size: it needs --augment POLICY.")
+    if out is not None and out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: the picture is a PNG file; let its name end in .png.")
+    display = Display()
+    if augment is None:
+        dataset = open_dataset(data, root=root, download=download)
+        _introduce(dataset, display)
+        sheet, skipped = sample_sheet(dataset, split_name=split_name, count=count or 36, seed=seed)
+    else:
+        values = {"data": data, "root": root and str(root), "download": download, "augment": augment, "size": size}
+        given = {name: value for name, value in values.items() if value is not None}
+        # Bad files do not keep anybody from looking at the good ones.
+        prepared = prepare(resolve(Layer(source="command line", values={**given, "max_bad": 1.0})))
+        dataset = prepared.dataset
+        _introduce(dataset, display)
+        sheet, skipped = augmented_sheet(
+            prepared, split_name=split_name, count=count or min(12, max(8, len(dataset.classes))), seed=seed
+        )
+    file = out or Path(f"{dataset.name}-{split_name}{'-augmented' if augment else ''}.png")
+    try:
+        with replacing(file) as temporary:
+            sheet.save(temporary, "PNG")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror}). Name another file with --out.") from error
+    if skipped:
+        click.echo(f"{skipped} images could not be read and were left out: 'striate data check' names them.")
+    click.echo(_plain(f"Wrote {file}."))
+
+
+def _introduce(dataset: "Dataset", display: Any) -> None:
+    """Say what the data was recognised as."""
+    parts = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.splits.items())
+    classes = f"{len(dataset.classes):,} class{'' if len(dataset.classes) == 1 else 'es'}"
+    images = f"{len(dataset):,} image{'' if len(dataset) == 1 else 's'}"
+    skipped = f"; {len(dataset.skipped):,} files, folders or rows were not read" if dataset.skipped else ""
+    text = f"Data: {dataset.name}, {dataset.format}, {classes}, {images}" + (f" ({parts})" if parts else "") + skipped
+    display.say(_plain(text))
+
+
+def _show_counts(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
+    """A table of images per class and split."""
+    rows = [(_plain(name), *(f"{row[k]:,}" for row in counts.values())) for k, name in enumerate(classes)]
+    rows.append(("all classes", *(f"{sum(row):,}" for row in counts.values())))
+    print_table(("class", *counts), rows, right=list(counts))
+
+
+def _plain(text: str) -> str:
+    """Text that any terminal can take: file names need not be UTF-8."""
+    from striate.viz.text import printable
+
+    return printable(text)
+
+
+class _Bar:
+    """A progress bar that goes away."""
+
+    def __init__(self, display: Any, label: str):
+        self.display = display
+        self.label = label
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        self.display.progress(self.label, done, total)
+
+    def __exit__(self, *_: object) -> None:
+        self.display.close()

@@ -1,0 +1,1 @@
+"""The doctor: what is wrong with a data set, and a copy in which it is mended."""
