@@ -25,8 +25,8 @@ def initialise(layer: nn.Conv2d | nn.Linear, follower: Follower) -> None:
             equation 16).
             nothing (another layer of weights): normal with variance 1 / fan-in (LeCun et al. 1998, "Efficient
             BackProp", section 4.6).
-            softmax: uniform with variance 1 / (3 fan-in), torch's own default; smaller, so that the first loss is
-            near ln K.
+            softmax: normal with standard deviation 0.01 (Krizhevsky, Sutskever, Hinton 2012, section 5), so that the
+            first loss is near ln K whatever the layers before it give.
     """
     slope = {"leaky": LEAKY_SLOPE, "parametric": PARAMETRIC_SLOPE}.get(follower, 0.0)
     fan_in = layer.weight[0].numel()
@@ -35,7 +35,7 @@ def initialise(layer: nn.Conv2d | nn.Linear, follower: Follower) -> None:
     elif follower == "nothing":
         nn.init.normal_(layer.weight, std=1 / math.sqrt(fan_in))
     elif follower == "softmax":
-        nn.init.uniform_(layer.weight, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        nn.init.normal_(layer.weight, std=0.01)
     else:
         nn.init.kaiming_normal_(layer.weight, a=slope, nonlinearity="leaky_relu")
     if layer.bias is not None:

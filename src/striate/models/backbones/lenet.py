@@ -12,7 +12,7 @@ the IEEE 86(11), 1998, section II-B and figure 2. Test error on MNIST 0.95%, 0.8
     C5      convolution 5x5                       120 x  1 x  1      48,120        48,120
     F6      full                                   84                10,164        10,164
     output  Euclidean radial basis, fixed          10                     0           840
-                                                                     60,000
+                                                                     60,000       340,908
 
     Table I, which maps of S2 (rows) each map of C3 (columns) reads:
 

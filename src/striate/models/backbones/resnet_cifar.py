@@ -21,7 +21,8 @@ identity, and where the map halves every second pixel with zero channels added, 
 
 What the paper leaves open is done as in the authors' framework of the time (Torch7) and its published code: the zero
 channels come after the others; weights are normal with variance 2 / (k^2 x output channels) (He et al. 2015, "Delving
-Deep into Rectifiers", the backward form of equation 14); convolutions before a normalisation have no bias.
+Deep into Rectifiers", the backward form, equation 14), those of the last layer small (`nn/initialise.py`);
+convolutions before a normalisation have no bias.
 
 Differences from the paper: any number of channels and classes, and any size from 5x5 (so that the last map is more
 than one pixel, of which batch normalisation could not take a variance in a batch of one).

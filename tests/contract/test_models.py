@@ -1,0 +1,192 @@
+"""What every network of the catalog promises, and layer patterns with it."""
+
+import functools
+import io
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from striate.models.catalog import CATALOG, create
+
+PATTERNS = (
+    "[[CONV 8 -> RELU]*2 -> POOL]*2 -> [FC 16 -> RELU]*1 -> FC",
+    "CONV 8 3x3 /2 -> BN -> LEAKY -> POOL avg 3x3 /2 -> CONV 12 2x2 -> PRELU -> LRN -> GAP -> DROPOUT 0.2 -> FC",
+)
+ALL = (*CATALOG, *PATTERNS)
+ANY_SIZE = tuple(name for name in ALL if name not in CATALOG or CATALOG[name].size is None)
+RUNS_AT_ANY_SIZE = tuple(name for name in ANY_SIZE if name.startswith(("resnet", "plain")) or "GAP" in name)
+CLASSES, CHANNELS = 5, 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """The maps here are tiny: handing them to a second thread costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _size(name):
+    return (CATALOG[name].size if name in CATALOG else None) or (12, 12)  # small, so that the deep ones are quick
+
+
+def _build(name, seed=0, size=None):
+    torch.manual_seed(seed)
+    return create(name, classes=CLASSES, channels=CHANNELS, size=size or _size(name))
+
+
+@functools.cache
+def _model(name):
+    return _build(name).eval()
+
+
+def _images(count, size):
+    return torch.randn(count, CHANNELS, *size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_builds_on_the_meta_device_and_is_whole_once_weights_are_loaded(name):
+    with torch.device("meta"):
+        model = create(name, classes=CLASSES, channels=CHANNELS, size=_size(name))
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    model.load_state_dict(_model(name).state_dict(), assign=True)
+    images = _images(2, _size(name))
+    torch.testing.assert_close(model.eval()(images), _model(name)(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_gives_one_score_per_class_and_remembers_what_it_was_built_for(name):
+    model = _model(name)
+    scores = model(_images(2, _size(name)))
+    assert (scores.shape, scores.dtype) == ((2, CLASSES), torch.float32)
+    assert scores.isfinite().all()
+    assert (model.classes, model.channels, model.size) == (CLASSES, CHANNELS, _size(name))
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_declared_stages_are_what_comes_out(name):
+    backbone, (height, width) = _model(name).backbone, _size(name)
+    maps = backbone(_images(2, (height, width)))
+    assert len(maps) == len(backbone.stages) > 0
+    for stage, features in zip(backbone.stages, maps, strict=True):
+        assert features.shape[:2] == (2, stage.channels)
+        assert features.dim() == (4 if stage.stride else 2)
+    assert len({stage.name for stage in backbone.stages}) == len(backbone.stages)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if _model(name).backbone.stages[0].stride])
+@torch.no_grad()
+def test_a_stride_is_how_far_the_image_grows_per_step_on_the_map(name):
+    backbone, (height, width) = _model(name).backbone, _size(name)
+    for index, stage in enumerate(backbone.stages):
+        small = backbone(_images(1, (height, width)))[index]
+        large = backbone(_images(1, (height + 3 * stage.stride, width + 2 * stage.stride)))[index]
+        assert (large.shape[2] - small.shape[2], large.shape[3] - small.shape[3]) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_backward_reaches_every_parameter(name):
+    model = _build(name).train()
+    F.cross_entropy(model(_images(8, _size(name))), torch.arange(8) % CLASSES).backward()
+    unreached = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unreached == []
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_the_first_loss_is_near_ln_of_the_classes(name):
+    model = _build(name).train()
+    loss = F.cross_entropy(model(_images(32, _size(name))), torch.arange(32) % CLASSES).item()
+    assert abs(loss - math.log(CLASSES)) < 0.3
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_an_image_is_scored_alike_alone_and_in_a_batch(name):
+    images = _images(3, _size(name))
+    torch.testing.assert_close(_model(name)(images[1:2]), _model(name)(images)[1:2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_trains_on_a_batch_of_one_of_the_smallest_size(name):
+    size = CATALOG[name].size or CATALOG[name].smallest if name in CATALOG else (12, 12)
+    model = _build(name, size=size).train()
+    model(_images(1, size)).sum().backward()
+
+
+@pytest.mark.parametrize("name", ANY_SIZE)
+@pytest.mark.parametrize("size", [(11, 11), (9, 15)])
+@torch.no_grad()
+def test_takes_odd_and_oblong_images(name, size):
+    assert _build(name, size=size).eval()(_images(2, size)).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("name", RUNS_AT_ANY_SIZE)
+@torch.no_grad()
+def test_runs_at_another_size_than_it_was_built_for(name):
+    assert _model(name)(_images(2, (13, 10))).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_is_deterministic_in_eval_and_leaves_the_images_alone(name):
+    images = _images(2, _size(name))
+    kept = images.clone()
+    first = _model(name)(images)
+    assert torch.equal(first, _model(name)(images))
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_seed_gives_the_same_weights_and_another_others(name):
+    first, again, other = _build(name).state_dict(), _build(name).state_dict(), _build(name, seed=1).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_weights_survive_a_file(name):
+    file = io.BytesIO()
+    torch.save(_model(name).state_dict(), file)
+    file.seek(0)
+    model = _build(name, seed=1).eval()
+    model.load_state_dict(torch.load(file, weights_only=True))
+    images = _images(2, _size(name))
+    assert torch.equal(model(images), _model(name)(images))
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_channels_last_scores_alike(name):
+    images = _images(2, _size(name))
+    model = _build(name).eval().to(memory_format=torch.channels_last)
+    scores = model(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(scores, _model(name)(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_submodule_appears_twice(name):
+    modules = [m for m in _model(name).modules() if not isinstance(m, nn.Identity)]
+    assert len(modules) == len({id(m) for m in modules})
+
+
+# torch.export takes seconds for a deep network: the shallow ones in every run, the rest among the slow.
+_SLOW = [name for name in CATALOG if name.startswith(("resnet", "plain")) and name not in ("resnet20", "plain20")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in ALL])
+def test_the_exported_program_scores_alike_at_any_batch(name):
+    images = _images(3, _size(name))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(_model(name), (images,), dynamic_shapes=({0: batch},))
+    for count in (3, 5):
+        images = _images(count, _size(name))
+        torch.testing.assert_close(program.module()(images), _model(name)(images), rtol=1e-4, atol=1e-4)
