@@ -63,7 +63,7 @@ def loop(trials: int) -> None:
             fit(task, train, None, settings, log, precision=Precision(), device=CPU, batch=BATCH)
             return len(train.indices) / (time.perf_counter() - started)
 
-        pixels = torch.stack([torch.from_numpy(preprocessing.pixels(dataset.images.read(i))) for i in indices])
+        pixels = torch.stack([torch.tensor(preprocessing.pixels(dataset.images.read(i))) for i in indices])
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
         labels = dataset.truths.labels[torch.from_numpy(indices)]
         torch.manual_seed(0)
@@ -103,8 +103,8 @@ def precision(trials: int) -> None:
     for _ in range(trials):
         chosen, rates = choose(task, batch, TrainSettings())
         print(
-            f"resnet18 224 px, batch 32: chose {chosen}; {rates[str(chosen)]:.1f} over {rates['float32']:.1f} images/s, "
-            f"ratio {rates[str(chosen)] / rates['float32']:.2f}"
+            f"resnet18 224 px, batch 32: chose {chosen}; {rates[str(chosen)]:.1f} over {rates['float32']:.1f} "
+            f"images/s, ratio {rates[str(chosen)] / rates['float32']:.2f}"
         )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-
 PIPED_WIDTH = 1000  # nobody folds what a program or a file takes
 
 
