@@ -34,7 +34,7 @@ PARAMETERS = (
         count=266_610,
         source="784-300-100-10 of " + LECUN_1998 + ", section III-C.6; arithmetic",
     ),
-    Parameters(model="lenet1", layer="", count=2_578, source=LECUN_1990 + ", section 3: independent parameters"),
+    Parameters(model="lenet1", layer="", count=2_578, source=LECUN_1990 + ", p. 402: independent parameters"),
     Parameters(model="lenet1", layer="", count=2_600, within=50, source=LECUN_1998 + ", section III-C.7: about 2,600"),
     Parameters(model="lenet5", layer="backbone.c1", count=156, source=LECUN_1998 + ", section II-B"),
     Parameters(model="lenet5", layer="backbone.s2", count=12, source=LECUN_1998 + ", section II-B"),
@@ -47,7 +47,7 @@ PARAMETERS = (
         model="lenet5_modern",
         layer="",
         count=61_706,
-        source="the usual count of the form taught today, as in Zhang et al., Dive into Deep Learning, section 7.6",
+        source="the layer sizes of Zhang et al., Dive into Deep Learning, section 7.6 (there with average pooling)",
     ),
     Parameters(model="resnet20", layer="", count=270_000, within=5_000, source=HE_2016 + ", table 6: 0.27M"),
     Parameters(model="resnet32", layer="", count=460_000, within=5_000, source=HE_2016 + ", table 6: 0.46M"),
@@ -68,10 +68,10 @@ class Shape:
 
 
 SHAPES = (
-    Shape(model="lenet1", stage="c1", shape=(4, 24, 24), source=LECUN_1990 + ", section 3 (H1)"),
-    Shape(model="lenet1", stage="s2", shape=(4, 12, 12), source=LECUN_1990 + ", section 3 (H2)"),
-    Shape(model="lenet1", stage="c3", shape=(12, 8, 8), source=LECUN_1990 + ", section 3 (H3)"),
-    Shape(model="lenet1", stage="s4", shape=(12, 4, 4), source=LECUN_1990 + ", section 3 (H4)"),
+    Shape(model="lenet1", stage="c1", shape=(4, 24, 24), source=LECUN_1990 + ", p. 400 (H1)"),
+    Shape(model="lenet1", stage="s2", shape=(4, 12, 12), source=LECUN_1990 + ", p. 400 (H2)"),
+    Shape(model="lenet1", stage="c3", shape=(12, 8, 8), source=LECUN_1990 + ", p. 400 (H3)"),
+    Shape(model="lenet1", stage="s4", shape=(12, 4, 4), source=LECUN_1990 + ", p. 400 (H4)"),
     Shape(model="lenet5", stage="c1", shape=(6, 28, 28), source=LECUN_1998 + ", figure 2"),
     Shape(model="lenet5", stage="s2", shape=(6, 14, 14), source=LECUN_1998 + ", figure 2"),
     Shape(model="lenet5", stage="c3", shape=(16, 10, 10), source=LECUN_1998 + ", figure 2"),
@@ -94,7 +94,7 @@ class Connections:
 
 
 CONNECTIONS = (
-    Connections(model="lenet1", layer="", count=98_442, source=LECUN_1990 + ", section 3"),
+    Connections(model="lenet1", layer="", count=98_442, source=LECUN_1990 + ", p. 402"),
     Connections(model="lenet5", layer="c1", count=122_304, source=LECUN_1998 + ", section II-B"),
     Connections(model="lenet5", layer="s2", count=5_880, source=LECUN_1998 + ", section II-B"),
     Connections(model="lenet5", layer="c3", count=151_600, source=LECUN_1998 + ", section II-B"),

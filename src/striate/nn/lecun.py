@@ -100,7 +100,7 @@ def initialise(module: nn.Module) -> None:
 def plus_minus_codes(count: int, length: int) -> Tensor:
     """Codes of -1 and +1, one per class, drawn once and for all from a fixed seed.
 
-    1998, section II-C: the components "could have been chosen at random with equal probabilities for -1 and +1".
+    1998, section II-B: the components "could have been chosen at random with equal probabilities for -1 and +1".
 
     Returns:
         (count, length) float32 whose rows all differ.

@@ -25,7 +25,7 @@ the IEEE 86(11), 1998, section II-B and figure 2. Test error on MNIST 0.95%, 0.8
       5           X  X  X        X  X  X  X     X  X  X
 
 `lenet1` is the network of LeCun et al.: "Handwritten Digit Recognition with a Back-Propagation Network", NIPS 2,
-1990, section 3, which section III-C.7 of the 1998 paper calls LeNet-1. Test error on MNIST 1.7%.
+1990, pp. 400-402, which section III-C.7 of the 1998 paper calls LeNet-1. Test error on MNIST 1.7%.
 
     layer   what                                    output       parameters   connections
     input                                           1 x 28 x 28
@@ -36,7 +36,7 @@ the IEEE 86(11), 1998, section II-B and figure 2. Test error on MNIST 0.95%, 0.8
     output  full                                   10                 1,930         1,930
                                                                       2,578        98,442
 
-    Table 1, which maps of H2 (rows) each map of H3 (columns) reads:
+    Table 1 (p. 400), which maps of H2 (rows) each map of H3 (columns) reads:
 
          1  2  3  4  5  6  7  8  9 10 11 12
       1  X  X  X     X  X
@@ -66,10 +66,10 @@ fan-in (1998, appendix A), those of the modern one as in `nn/initialise.py`.
 
 Differences from the papers:
 - The loss is the engine's. With cross-entropy `lenet5` minimises the paper's discriminative criterion (equation 9)
-  without its rubbish class; the paper's MNIST figures were reached with squared error (equation 8).
+  without its rubbish class; equation 8 keeps only the distance to the right code.
 - The codes of the output, which the paper prints as a picture only (figure 3), are drawn anew here after its
   description: stylised digits on a 7x12 bitmap, -1 for white and +1 for black. Bit by bit they are not the paper's.
-  Ten classes are taken for the ten digits; for any other number the codes are random +-1, the choice that section II-C
+  Ten classes are taken for the ten digits; for any other number the codes are random +-1, the choice that section II-B
   names first, drawn once from a fixed seed.
 - The output of `lenet1` is linear, class scores for a softmax, where the paper's units were squashed and trained
   towards +-1.
@@ -107,7 +107,7 @@ H3_TABLE: tuple[tuple[int, ...], ...] = (
     *((2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3)),
 )
 
-# After the description in 1998, section II-C: stylised digits, 12 rows of 7; the last two rows are the descender's.
+# After the description in 1998, section II-B: stylised digits, 12 rows of 7; the last two rows are the descender's.
 DIGITS = """
     ..###..  ...##..  .#####.  #######  ....##.  #######  ..####.  #######  .#####.  .#####.
     .##.##.  ..###..  ##...##  .....##  ...###.  ##.....  .##....  .....##  ##...##  ##...##

@@ -12,8 +12,9 @@ MNIST from figure 9.
 Every pixel is connected to every unit of the first layer, so a network is bound to the size it was built for.
 Hidden units squash with 1.7159 tanh(2x/3); weights start uniform in +-2.4 / fan-in (appendix A).
 
-Differences from the paper: the output units are linear, class scores for a softmax, where the paper's were squashed
-and trained towards targets of +-1 by squared error. Any number of channels, classes and any size.
+Differences from the paper: the outputs are linear, class scores for a softmax; the paper gives neither the hidden units
+nor the loss of these rows, so they have those of its convolutional networks and the engine's. Any number of channels
+and classes and any size.
 
 Letters: B images, C channels, H height, W width, K classes.
 """
