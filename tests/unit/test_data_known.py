@@ -20,7 +20,7 @@ LABELS = np.array([0, 1, 2, 1], dtype=np.uint8)
 
 
 def mnist_like(folder: Path, stem: str = "", labels: np.ndarray = LABELS, test: str = "t10k") -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for prefix in ("train", test):
         write_idx(folder / f"{stem}{prefix}-images-idx3-ubyte.gz", GREY)
         write_idx(folder / f"{stem}{prefix}-labels-idx1-ubyte.gz", labels)
@@ -67,8 +67,9 @@ def test_the_folder_of_another_data_set_is_refused(tmp_path: Path) -> None:
 
 def test_emnist_is_turned_upright_and_counted_from_zero(tmp_path: Path) -> None:
     mnist_like(tmp_path / "emnist", "emnist-letters-", LABELS + 1, "test")
-    mnist_like(tmp_path / "EMNIST" / "raw", "emnist-digits-", LABELS, "test")
+    mnist_like(tmp_path / "emnist", "emnist-digits-", LABELS, "test")  # all of them lie in one folder
     letters = known.load("emnist-letters", root=tmp_path)
+    assert len(letters) == 8
     assert letters.classes == tuple("abcdefghijklmnopqrstuvwxyz")
     assert letters.truths.labels[:4].tolist() == [0, 1, 2, 1]
     np.testing.assert_array_equal(letters.images.read(1)[:, :, 0], GREY[1].T)

@@ -38,6 +38,7 @@ TABLES = [
     ("\ufeffpath,label\r\n\r\na.png, cat \r\n,\r\nb.png,dog", {"a.png": ("cat", None), "b.png": ("dog", None)}, [], {}),
     # quotes
     ('path,label\n"a.png","a ""big"", cat"\n', {"a.png": ('a "big", cat', None)}, [], {}),
+    ('path, label\na.png, "cat, big"\n', {"a.png": ("cat, big", None)}, [], {}),  # a space before a quote
     # sub-folders, backslashes, names beyond ASCII and with spaces
     ("path,label\nsub/c.png,cat\n", {"sub/c.png": ("cat", None)}, [], {}),
     (
