@@ -57,7 +57,7 @@ class _Pending:
     positions: Tensor  # (B,) int64, in the loader's indices
     rows: Tensor  # (B,) int64, in the shelf
     shelf: _Shelf
-    draws: Draws
+    draws: Draws | None  # None without augmentation
     crops: Tensor | None  # what a crop in batches needs
     reads: list[Future[None]]
 
@@ -153,7 +153,8 @@ class Loader:
             if not whole:
                 kept = torch.from_numpy(np.flatnonzero(self._kept.state[positions.numpy()] == READY))
                 positions, crops = positions[kept], None if crops is None else crops[kept]
-                draws.keep(kept)
+                if draws is not None:
+                    draws.keep(kept)
             pixels = self._resident.index_select(0, positions.to(self.device))
             batch = self._finish(pixels, self._kept.sizes.index_select(0, positions), positions, draws, crops)
             self.wait += time.perf_counter() - began
@@ -186,7 +187,7 @@ class Loader:
             return torch.arange(len(self.indices))
         return torch.from_numpy(np.random.default_rng([self.seed, epoch]).permutation(len(self.indices)))
 
-    def _share(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Draws]:
+    def _share(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Draws | None]:
         """Positions and random numbers of a global batch, as far as they concern this process."""
         positions = order[step * self.batch : (step + 1) * self.batch]
         total = positions.shape[0]
@@ -195,13 +196,15 @@ class Loader:
         units, larger = divmod(math.ceil(total / unit), self.world)
         first = unit * (self.rank * units + min(self.rank, larger))
         last = min(total, first + unit * (units + (self.rank < larger)))
-        rows = torch.arange(min(first, last), last)
-        draws = Draws(seed=self.seed, epoch=epoch, step=step, total=total, rows=rows)
-        return positions[first:last], draws
+        positions = positions[first:last]
+        if self.augmentation is None:
+            return positions, None
+        rows = torch.arange(first, first + positions.shape[0])
+        return positions, Draws(seed=self.seed, epoch=epoch, step=step, total=total, rows=rows)
 
-    def _draw_crops(self, draws: Draws) -> Tensor | None:
+    def _draw_crops(self, draws: Draws | None) -> Tensor | None:
         """The first draw of a batch."""
-        if self.augmentation is None or self.augmentation.crop is None:
+        if draws is None or self.augmentation is None or self.augmentation.crop is None:
             return None
         return self.augmentation.crop.draw(draws)
 
@@ -252,16 +255,19 @@ class Loader:
             self._name(pending, np.flatnonzero(~readable))
             kept = torch.from_numpy(np.flatnonzero(readable))
             rows, positions, crops = rows[kept], positions[kept], None if crops is None else crops[kept]
-            pending.draws.keep(kept)
+            if pending.draws is not None:
+                pending.draws.keep(kept)
         sizes, pixels = shelf.sizes, shelf.pixels
         if shelf is self._kept or len(rows) < len(pixels):
             sizes, pixels = sizes[rows], pixels[rows]
         return self._finish(pixels.to(self.device, non_blocking=True), sizes, positions, pending.draws, crops)
 
-    def _finish(self, pixels: Tensor, sizes: Tensor, positions: Tensor, draws: Draws, crops: Tensor | None) -> Batch:
+    def _finish(
+        self, pixels: Tensor, sizes: Tensor, positions: Tensor, draws: Draws | None, crops: Tensor | None
+    ) -> Batch:
         """From uint8 images on the device to a batch."""
         truths = self._truths.select(positions.to(self.device))
-        if self.augmentation is None:
+        if self.augmentation is None or draws is None:
             images = pixels.to(torch.float32).mul_(self._scale).add_(self._offset)
         else:
             images, truths = self.augmentation(

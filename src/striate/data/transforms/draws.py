@@ -45,6 +45,11 @@ class Draws:
         values = self._generator.random((self.total, *shape), dtype=np.float32)
         return self._mine(values).mul_(high - low).add_(low)
 
+    def noise(self, *shape: int) -> Tensor:
+        """(B, *shape) float32 from -1 to 1 in 256 steps: for large fields, at a fraction of the cost of `uniform`."""
+        values = self._generator.integers(0, 256, (self.total, *shape), dtype=np.uint8)
+        return self._mine(values).to(torch.float32).sub_(127.5).div_(127.5)
+
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """(B, *shape) int64 in [low, high)."""
         return self._mine(self._generator.integers(low, high, (self.total, *shape)))
@@ -73,6 +78,6 @@ class Draws:
         """Go on with the rows at ``kept`` ((M,) int64) only; for images that turn out to be unreadable."""
         self.rows = self.rows[kept]
 
-    def _mine(self, values: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
+    def _mine(self, values: NDArray[np.generic]) -> Tensor:
         drawn = torch.from_numpy(values)
         return drawn if len(self) == self.total else drawn[self.rows]

@@ -5,6 +5,7 @@ shows; places are (x, y) in pixels from the centre of the image.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -122,10 +123,14 @@ def elastic_field(noise: Tensor, *, alpha: float, sigma: float) -> Tensor:
     Returns:
         (B, 2, H, W) float32, in pixels.
     """
-    height, width = noise.shape[-2:]
-    return (_gaussian(height, sigma) @ noise @ _gaussian(width, sigma)).mul_(alpha)
+    count, axes, height, width = noise.shape
+    # Two large products instead of many small ones: first along the rows, then, transposed, along the columns.
+    smooth = (noise.reshape(-1, width) @ _gaussian(width, sigma)).view(-1, height, width)
+    smooth = smooth.transpose(1, 2).reshape(-1, height) @ _gaussian(height, sigma).mul(alpha)
+    return smooth.view(count, axes, width, height).transpose(2, 3)
 
 
+@cache
 def _gaussian(size: int, sigma: float) -> Tensor:
     """(size, size): the matrix that smooths along an axis of that size."""
     radius = int(4 * sigma + 0.5)
@@ -189,16 +194,21 @@ class Warp:
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """(B, C, H, W) uint8 or float32 to float32."""
         height, width = images.shape[-2:]
-        angles = draws.uniform(-self.rotation, self.rotation)
-        down, across = (
-            draws.uniform(-1, 1, 2) * torch.tensor([pixels(self.shift[0], height), pixels(self.shift[1], width)])
-        ).unbind(1)
-        shears = draws.uniform(-self.shear, self.shear)
-        zoom_height, zoom_width = draws.uniform(*self.zoom, 2).unbind(1)
-        matrices = keras_matrices(angles, down, across, shears, zoom_height, zoom_width)
+        drawn = draws.uniform(-1, 1, 6) * torch.tensor(
+            [
+                self.rotation,
+                pixels(self.shift[0], height),
+                pixels(self.shift[1], width),
+                self.shear,
+                *((self.zoom[1] - self.zoom[0]) / 2,) * 2,
+            ]
+        )
+        angles, down, across, shears, zoom_height, zoom_width = drawn.unbind(1)
+        middle = (self.zoom[0] + self.zoom[1]) / 2
+        matrices = keras_matrices(angles, down, across, shears, middle + zoom_height, middle + zoom_width)
         displacements = None
         if self.elastic:
-            noise = draws.uniform(-1, 1, 2, height, width)
+            noise = draws.noise(2, height, width)
             displacements = elastic_field(noise, alpha=self.elastic, sigma=self.elastic_sigma)
         return warp(images, matrices, fill=self.fill, value=self.value, displacements=displacements)
 
