@@ -19,6 +19,7 @@ from striate.errors import ModelFileError, StriateError
 from striate.files import replacing
 
 SCHEMA = "striate.state/1"
+METADATA = "striate"  # key of the document in a file's metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,13 @@ class State:
     values: Mapping[str, Any]  # as JSON
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+    """Write a safetensors file with a JSON document atomically; equal content gives equal bytes.
+
+    The document is one entry of the file's metadata, because the order of several is left to chance.
+    """
     with replacing(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
+        save_file(dict(tensors), temporary, metadata={METADATA: json.dumps(document)})
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -92,8 +96,7 @@ class Store:
 
     def _write(self, state: State) -> None:
         try:
-            values = json.dumps(state.values)
-            save_tensors(self.path, state.tensors, {"schema": SCHEMA, "values": values})
+            save_tensors(self.path, state.tensors, {"schema": SCHEMA, "values": dict(state.values)})
         except BaseException as error:
             self._error = error
 
@@ -125,13 +128,13 @@ class Store:
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                metadata: dict[str, str] = file.metadata() or {}
-                if metadata.get("schema") != SCHEMA:
+                document: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+                if document.get("schema") != SCHEMA:
                     raise ModelFileError(
-                        f"{self.path} holds {metadata.get('schema', 'no schema')}, not {SCHEMA}: "
+                        f"{self.path} holds {document.get('schema', 'no schema')}, not {SCHEMA}: "
                         "resume it with the version of striate that wrote it."
                     )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise ModelFileError(f"{self.path} cannot be read: {error}") from error
-        return State(tensors=tensors, values=json.loads(metadata["values"]))
+        return State(tensors=tensors, values=document["values"])

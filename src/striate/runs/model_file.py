@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from striate.data.preprocess import Preprocessing
-from striate.engine.checkpoint import copied, save_tensors
+from striate.engine.checkpoint import METADATA, copied, save_tensors
 from striate.errors import ModelFileError, UsageError
 from striate.models.catalog import create
 from striate.models.contract import Classifier
@@ -47,7 +47,7 @@ def write_model(path: Path, task: Task, card: Card) -> None:
     """Write weights and card atomically."""
     document = {"schema": f"{SCHEMA}/{VERSION}"} | asdict(card) | {"preprocessing": card.preprocessing.to_json()}
     tensors = {name: copied(tensor) for name, tensor in task.network.state_dict().items()}
-    save_tensors(path, tensors, {"striate": json.dumps(document), "format": "pt"})
+    save_tensors(path, tensors, document)
 
 
 def read_model(path: Path) -> tuple[Task, Card]:
@@ -100,12 +100,12 @@ def read_tensors(path: Path) -> tuple[Card, dict[str, Tensor]]:
 
 
 def _card(path: Path, metadata: dict[str, str]) -> Card:
-    if "striate" not in metadata:
+    if METADATA not in metadata:
         raise ModelFileError(
             f"{path} holds weights but no striate card, so nothing says which model and classes they belong to."
         )
     try:
-        document: dict[str, Any] = json.loads(metadata["striate"])
+        document: dict[str, Any] = json.loads(metadata[METADATA])
         schema, _, version = str(document.pop("schema")).rpartition("/")
         if schema != SCHEMA:
             raise ModelFileError(f"{path} has the schema {schema!r}; a model file has {SCHEMA!r}.")

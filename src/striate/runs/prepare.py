@@ -5,7 +5,6 @@ What a person left to "auto" is decided here, from the model and the data, and t
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, split
-from striate.data.transforms.policy import augmentation
+from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.errors import DataError, UsageError
 from striate.models.catalog import create, native_size
@@ -152,7 +151,7 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
             mixup=settings.mixup,
             cutmix=settings.cutmix,
             classes=len(prepared.dataset.classes),
-            flip=flips_make_sense(prepared.dataset.classes),
+            flip=mirror_makes_sense(prepared.dataset),
         )
     return Loader(
         prepared.dataset,
@@ -167,11 +166,6 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
         rank=distributed.rank(),
         world=distributed.world(),
     )
-
-
-def flips_make_sense(classes: Sequence[str]) -> bool:
-    """Whether a mirrored image still belongs to its class: not where the classes are digits or letters."""
-    return not all(len(name) <= 2 and name.isalnum() for name in classes)
 
 
 def device_of(text: str) -> torch.device:
