@@ -178,11 +178,7 @@ def test_no_submodule_appears_twice(name):
     assert len(modules) == len({id(m) for m in modules})
 
 
-# torch.export takes seconds for a deep network: the shallow ones in every run, the rest among the slow.
-_SLOW = [name for name in CATALOG if name.startswith(("resnet", "plain")) and name not in ("resnet20", "plain20")]
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in ALL])
+@pytest.mark.parametrize("name", ALL)
 def test_the_exported_program_scores_alike_at_any_batch(name):
     images = _images(3, _size(name))
     batch = torch.export.Dim("batch", min=1, max=64)

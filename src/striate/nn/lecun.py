@@ -27,7 +27,10 @@ class Subsampling(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """From (B, C, H, W) to (B, C, H // 2, W // 2)."""
-        sums = F.avg_pool2d(maps, 2, divisor_override=1)
+        height, width = maps.shape[2] // 2 * 2, maps.shape[3] // 2 * 2
+        # On a CPU, forward and backward, these sums of slices take half the time of avg_pool2d.
+        rows = maps[:, :, 0:height:2] + maps[:, :, 1:height:2]
+        sums = rows[:, :, :, 0:width:2] + rows[:, :, :, 1:width:2]
         return torch.addcmul(self.bias[:, None, None], sums, self.coefficient[:, None, None])
 
 

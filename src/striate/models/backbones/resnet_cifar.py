@@ -83,7 +83,7 @@ class Block(nn.Module):
         if self.shortcut:
             if self.stride != 1 or self.added:
                 x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
-            y = y + x
+            y += x
         return F.relu(y, inplace=True)
 
 
