@@ -167,32 +167,38 @@ def _write_files(
     """Copy the files and, for a table, write it; returns what to open, relative to ``out``."""
     dataset = of.dataset
     is_table = dataset.format == table.NAME
-    lines: list[list[str]] = []
+    wanted: dict[int, str] = {}
+    reasons: dict[int, list[str]] = {}
     for row in map(int, rows):
         id_, label = dataset.ids[row], of.class_name(row)
-        target = out / (_inside_table(id_) if is_table else _inside_folder(of, row, names[label]))
-        reasons: list[str] = []
-        if names[label] != label:
-            reasons.append(f"class {label!r} is now {names[label]!r}")
+        wanted[row] = _inside_table(id_) if is_table else _inside_folder(of, row, names[label])
+        reasons[row] = [] if names[label] == label else [f"class {label!r} is now {names[label]!r}"]
         header = of.seen[row].header
-        if header is not None and target.suffix.lower() not in SUFFIXES[header.format]:
-            right = SUFFIXES[header.format][0]
-            known = any(target.suffix.lower() in suffixes for suffixes in SUFFIXES.values())
-            target = target.with_suffix(right) if known else target.with_name(target.name + right)
-            reasons.append(f"is {header.format} by its content")
-        target = _free(target)
+        suffix = PurePosixPath(id_).suffix.lower()
+        if header is not None and suffix not in SUFFIXES[header.format]:
+            known = any(suffix in suffixes for suffixes in SUFFIXES.values())
+            wanted[row] = wanted[row][: -len(suffix)] if known else wanted[row]
+            wanted[row] += SUFFIXES[header.format][0]
+            reasons[row].append(f"is {header.format} by its content")
+    lines: dict[int, list[str]] = {}
+    for row in sorted(wanted, key=lambda row: wanted[row] != dataset.ids[row]):  # who keeps its name comes first
+        id_ = dataset.ids[row]
+        target = _free(out / wanted[row])
         target.parent.mkdir(parents=True, exist_ok=True)
         now = target.relative_to(out).as_posix()
+        header = of.seen[row].header
         if header is not None and header.orientation != 1:
             _turn(images.paths[row], target, header.format)
             turned = f"was turned by its EXIF orientation {header.orientation}; the pixels are turned now"
-            fixes.append(Fix(file=id_, action="turned", reason="; ".join([turned, *reasons]), now=now))
+            fixes.append(Fix(file=id_, action="turned", reason="; ".join([turned, *reasons[row]]), now=now))
         else:
             shutil.copyfile(images.paths[row], target)
-            if reasons:
-                fixes.append(Fix(file=id_, action="renamed", reason="; ".join(reasons), now=now))
+            if now != id_:
+                reason = "; ".join(reasons[row]) or "lay outside of the data's folder"
+                fixes.append(Fix(file=id_, action="renamed", reason=reason, now=now))
         split = [of.split_of[row]] if dataset.splits else []
-        lines.append([now, names[label], *split, *(column[row] for column in dataset.groups.values())])
+        label = names[of.class_name(row)]
+        lines[row] = [now, label, *split, *(column[row] for column in dataset.groups.values())]
     if not is_table:
         return ""
     assert dataset.path is not None
@@ -200,7 +206,7 @@ def _write_files(
     with (out / name).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", *(["split"] if dataset.splits else []), *dataset.groups])
-        writer.writerows(lines)
+        writer.writerows(lines[row] for row in sorted(lines))
     return name
 
 
