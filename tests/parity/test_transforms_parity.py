@@ -21,7 +21,7 @@ from striate.data.transforms.auto_augment import (
 from striate.data.transforms.colour import jitter, shift_hue
 from striate.data.transforms.crop import ATTEMPTS, RandomResizedCrop
 from striate.data.transforms.draws import Draws
-from striate.data.transforms.geometry import elastic_field, keras_matrices, move, warp
+from striate.data.transforms.geometry import elastic_field, flip, keras_matrices, shift, warp
 from striate.data.transforms.mixing import Erase
 
 
@@ -111,12 +111,13 @@ def test_elastic_displacements_point_where_scipy_looks():
 @pytest.mark.parametrize(
     ("fill", "mode"), [("nearest", "edge"), ("constant", "constant"), ("reflect", "symmetric"), ("wrap", "wrap")]
 )
-def test_move_equals_flips_and_crops_of_a_padded_image(fill: str, mode: str):
+def test_flip_and_shift_equal_flips_and_crops_of_a_padded_image(fill: str, mode: str):
     images = torch.randint(0, 256, (8, 3, 6, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     shifts = torch.tensor([[0, 0], [2, -3], [-2, 3], [1, 1], [0, 4], [-1, 0], [2, 2], [-2, -4]])
     mirrored = torch.tensor([0, 0, 0, 1, 1, 1, 0, 1]).bool()
     upside_down = torch.tensor([0, 0, 1, 0, 1, 0, 0, 1]).bool()
-    ours = move(images, shifts, mirrored, upside_down, fill=fill, value=77)  # pyright: ignore[reportArgumentType]
+    ours = flip(flip(images, mirrored, 3), upside_down, 2)
+    ours = shift(ours, shifts, fill=fill, value=77)  # pyright: ignore[reportArgumentType]
     assert ours.dtype == torch.uint8
     for i in range(8):
         image = images[i]

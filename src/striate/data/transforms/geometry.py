@@ -69,16 +69,27 @@ def warp(
     return shown.add_(value) if fill == "constant" and value else shown
 
 
-def move(
-    images: Tensor, shifts: Tensor, mirrored: Tensor, upside_down: Tensor, *, fill: Fill = "nearest", value: int = 0
-) -> Tensor:
-    """Flip, then shift by whole pixels, in one copy.
+def flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
+    """Mirror the chosen images along an axis.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        chosen: (B,) bool, on the CPU.
+        axis: 2 swaps top and bottom, 3 left and right.
+
+    Returns:
+        The same shape and dtype.
+    """
+    rows = chosen.nonzero()[:, 0].to(images.device)
+    return images.index_copy(0, rows, images.index_select(0, rows).flip(axis))
+
+
+def shift(images: Tensor, shifts: Tensor, *, fill: Fill = "nearest", value: int = 0) -> Tensor:
+    """Shift by whole pixels.
 
     Args:
         images: (B, C, H, W), any dtype.
         shifts: (B, 2) int64, pixels down and to the right.
-        mirrored: (B,) bool, left and right swapped.
-        upside_down: (B,) bool, top and bottom swapped.
         fill: what lies beyond the border.
         value: of ``constant``.
 
@@ -86,9 +97,8 @@ def move(
         The same shape and dtype.
     """
     count, channels, height, width = images.shape
-    down, right = shifts.unbind(1)
-    rows, row_inside = _sources(height, down, upside_down, fill)
-    columns, column_inside = _sources(width, right, mirrored, fill)
+    rows, row_inside = _sources(height, shifts[:, 0], fill)
+    columns, column_inside = _sources(width, shifts[:, 1], fill)
     flat = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, height * width).to(images.device)
     moved = images.reshape(count, channels, height * width).gather(2, flat.expand(-1, channels, -1))
     moved = moved.view(count, channels, height, width)
@@ -98,9 +108,9 @@ def move(
     return moved
 
 
-def _sources(size: int, shift: Tensor, flipped: Tensor, fill: Fill) -> tuple[Tensor, Tensor]:
+def _sources(size: int, shifts: Tensor, fill: Fill) -> tuple[Tensor, Tensor]:
     """For each place along one axis the place that it shows, and whether that lies inside; (B, size) each."""
-    places = torch.arange(size) - shift[:, None]
+    places = torch.arange(size) - shifts[:, None]
     inside = (places >= 0) & (places < size)
     if fill == "wrap":
         places = places % size
@@ -109,7 +119,7 @@ def _sources(size: int, shift: Tensor, flipped: Tensor, fill: Fill) -> tuple[Ten
         places = torch.minimum(places, 2 * size - 1 - places)
     else:
         places = places.clamp(0, size - 1)
-    return torch.where(flipped[:, None], size - 1 - places, places), inside
+    return places, inside
 
 
 def elastic_field(noise: Tensor, *, alpha: float, sigma: float) -> Tensor:
@@ -153,13 +163,17 @@ class Move:
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """(B, C, H, W), any dtype, to the same."""
-        mirrored = draws.choose(0.5 if self.flip else 0)
-        upside_down = draws.choose(0.5 if self.flip_vertical else 0)
-        reach = torch.tensor(
-            [int(pixels(most, size)) for most, size in zip(self.shift, images.shape[-2:], strict=True)]
-        )
-        shifts = (draws.uniform(0, 1, 2) * (2 * reach + 1)).to(torch.int64).clamp_(max=2 * reach) - reach
-        return move(images, shifts, mirrored, upside_down, fill=self.fill, value=self.value)
+        if self.flip:
+            images = flip(images, draws.choose(0.5), axis=3)
+        if self.flip_vertical:
+            images = flip(images, draws.choose(0.5), axis=2)
+        if any(self.shift):
+            reach = torch.tensor(
+                [int(pixels(most, size)) for most, size in zip(self.shift, images.shape[-2:], strict=True)]
+            )
+            shifts = (draws.uniform(0, 1, 2) * (2 * reach + 1)).to(torch.int64).minimum(2 * reach) - reach
+            images = shift(images, shifts, fill=self.fill, value=self.value)
+        return images
 
     def describe(self) -> str:
         """In words."""
