@@ -45,11 +45,9 @@ def main() -> None:
             seconds.append(run.seconds)
         each = " ".join(f"{error:.2f}" for error in errors)
         mean, target = statistics.mean(errors), PUBLISHED[recipe]
-        print(
-            f"{recipe:<30} {mean:5.2f}% ({each})  to reach {target:5.2f}%  {'reached' if mean <= target else 'MISSED'}  "
-            f"{statistics.median(seconds):.0f} s of training",
-            flush=True,
-        )
+        verdict = "reached" if mean <= target else "MISSED"
+        took = statistics.median(seconds)
+        print(f"{recipe:<30} {mean:5.2f}% ({each})  to reach {target:5.2f}%  {verdict}  {took:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -160,9 +160,7 @@ def test_micro_batches_add_up(tmp_path: Path) -> None:
     for pieces in (1, 3):
         task = make_task(dropout=0, norm=False)
         run(task, dataclasses.replace(settings, accumulate=pieces), tmp_path / str(pieces))
-    one, three = (
-        [float(str(event["loss"])) for event in events(tmp_path / str(pieces), "step")] for pieces in (1, 3)
-    )
+    one, three = ([float(str(event["loss"])) for event in events(tmp_path / str(pieces), "step")] for pieces in (1, 3))
     assert one == pytest.approx(three, abs=1e-6)
 
 

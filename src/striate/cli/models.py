@@ -10,7 +10,7 @@ from striate.cli.output import print_json, print_table
 @click.option("--task", metavar="NAME", help="only models for one task")
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
 def command(pattern: str | None, task: str | None, as_json: bool) -> None:
-    """List the models whose name contains PATTERN (or matches it, with * and ?)."""
+    """List the models whose name contains PATTERN, or matches it where it has * or ?; parameters for ten classes."""
     from striate.models.catalog import CATALOG, names, parameters
 
     rows = [(name, CATALOG[name]) for name in names(pattern) if task in (None, CATALOG[name].task)]

@@ -185,6 +185,22 @@ def probe(path: Path) -> Header:
             return Header(format=kind, size=(height, width), mode=picture.mode, orientation=orientation, frames=frames)
 
 
+def has_end(path: Path) -> bool:
+    """Whether a JPEG or PNG file holds the mark that ends it; True for other formats, which have none.
+
+    A file that was cut off has none. The reverse does not hold (some writers leave it out), so that a file without it
+    must be decoded before it is called damaged.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - _CONTENT_BYTES))
+        tail = file.read()
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    return not head.startswith(b"\x89PNG") or b"IEND" in tail
+
+
 def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Turn pixels as stored into pixels as meant.
 

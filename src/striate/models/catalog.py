@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol
 
+import torch
+
 from striate.errors import UsageError, did_you_mean
 from striate.models import pattern as patterns
 from striate.models.backbones import lenet, perceptron, resnet_cifar
@@ -92,8 +94,24 @@ CATALOG: dict[str, Architecture] = {
 
 
 def names(pattern: str | None = None) -> list[str]:
-    """The names of the catalog, in its order; ``pattern`` is a glob such as ``resnet*``, in any case."""
-    return [name for name in CATALOG if pattern is None or fnmatchcase(name.casefold(), pattern.casefold())]
+    """The names of the catalog, in its order; ``pattern`` is a glob such as ``resnet*`` or a part, in any case."""
+    if pattern is None:
+        return list(CATALOG)
+    glob = pattern.casefold() if set(pattern) & set("*?[") else f"*{pattern.casefold()}*"
+    return [name for name in CATALOG if fnmatchcase(name.casefold(), glob)]
+
+
+def parameters(name: str) -> int:
+    """Trainable parameters for ten classes, at the network's own size or 32x32, 3 channels where it takes any size.
+
+    Networks of one fixed size are of the time of grey images, and counted for one channel.
+    """
+    architecture = find(name)
+    with torch.device("meta"):
+        network = architecture.build(
+            classes=10, channels=1 if architecture.size else 3, size=architecture.size or (32, 32)
+        )
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def find(name: str) -> Architecture:

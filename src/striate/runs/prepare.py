@@ -13,7 +13,7 @@ import torch
 
 from striate.config import Resolved
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
-from striate.data.images import ImageFiles, probe
+from striate.data.images import ImageFiles, has_end, probe
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
@@ -207,13 +207,15 @@ def check_labels(dataset: Dataset) -> None:
 
 
 def unreadable(dataset: Dataset) -> dict[int, Skipped]:
-    """Files that are not images, found from their headers alone, by row."""
+    """Files that are not images, by row, found without decoding: only a file without its format's end is decoded."""
     if not isinstance(dataset.images, ImageFiles):
         return {}
     bad: dict[int, Skipped] = {}
     for row, path in enumerate(dataset.images.paths):
         try:
             probe(path)
+            if not has_end(path):
+                dataset.images.read(row)
         except DataError as error:
             bad[row] = Skipped(source=dataset.ids[row], reason=str(error))
     return bad

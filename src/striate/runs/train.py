@@ -146,6 +146,8 @@ def introduce(prepared: Prepared, display: Display) -> None:
     where = f" at {dataset.path}" if dataset.path else ""
     display.say(f"Data: {dataset.name}, {dataset.format}{where}; {len(dataset.classes)} classes; {counts}.")
     display.say(f"Split: {prepared.splits.origin}.")
+    for note in prepared.splits.notes:
+        display.say(f"Note: {note}.")
     if prepared.skipped:
         display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
     parameters = sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad)
