@@ -107,7 +107,8 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_saved(tmp_path: Path) -> N
 @pytest.mark.slow  # three processes that each import torch and train
 @pytest.mark.parametrize("mix", [[], ["--augment", "light", "--mixup", "0.2"]], ids=["plain", "augmented"])
 def test_two_processes_train_as_one(mix: list[str], tmp_path: Path) -> None:
-    settings = [*SETTINGS, "--epochs", "2", "--model", "lenet5_modern", "--batch", "50", *mix]
+    # Plain SGD: Adam divides by the size of gradients and so blows up last bits, in which the sums' order shows.
+    settings = [*SETTINGS, "--epochs", "2", "--optimizer", "sgd", "--lr", "0.02", "--batch", "50", *mix]
     one, two = tmp_path / "one", tmp_path / "two"
     finish(striate("train", *settings, "--out", one))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "striate"]
