@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from conftest import Cli, striate
+from striate.config import Layer, resolve
 from striate.data.open import open_dataset
 from striate.data.split import Splits
+from striate.errors import DataError
+from striate.runs.prepare import prepare
 
 
 def photo(seed: int, height: int = 80, width: int = 100) -> Image.Image:
@@ -114,6 +117,19 @@ def test_a_copy_that_cannot_be_mended_is_told(photos: Path, cli: Cli) -> None:
     found = cli("data", "check", photos, "--fix", "clean")
     assert found.code == 3
     assert found.out.splitlines()[-1] == "The copy is still not fit for training: the rest needs a person."
+
+
+def test_check_and_training_agree_on_what_is_too_bad(photos: Path, cli: Cli) -> None:
+    settings = resolve(Layer(source="test", values={"data": str(photos), "model": "linear"}))
+    for stray in ("cat/.DS_Store", "dog/Thumbs.db", "owl/notes.txt", "README.md"):
+        (photos / stray).write_text("x")
+    (photos / "empty").mkdir()
+    assert cli("data", "check", photos).code == 0
+    assert len(prepare(settings).dataset) == 30
+    (photos / "cat/cut.jpg").write_bytes((photos / "cat/scene0_0.jpg").read_bytes()[:900])
+    assert cli("data", "check", photos).code == 3
+    with pytest.raises(DataError, match="1 of 31 files are bad"):
+        prepare(settings)
 
 
 def test_stats(photos: Path, cli: Cli) -> None:

@@ -53,6 +53,7 @@ class Skipped:
 
     source: str  # file, relative to the data's root, or the file with its row
     reason: str
+    stray: bool = False  # no image of a class is lost: a hidden file, a file of another kind, an empty folder
 
 
 @dataclass(frozen=True, kw_only=True)

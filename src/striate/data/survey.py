@@ -40,12 +40,14 @@ def survey(
     def part(rows: range) -> list[T]:
         return [look(row, *_decoded(images, row)) for row in rows]
 
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     total = len(images)
     parts = (range(start, min(start + _PART, total)) for start in range(0, total, _PART))
     seen: list[T] = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="striate-survey") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="striate-survey") as pool:
         try:
-            for found in _in_order(pool, part, parts):
+            for found in _in_order(pool, workers, part, parts):
                 seen += found
                 if progress is not None:
                     progress(len(seen), total)
@@ -55,10 +57,12 @@ def survey(
     return seen
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[range], T], parts: Iterable[range]) -> Iterator[T]:
+def _in_order(
+    pool: ThreadPoolExecutor, workers: int, work: Callable[[range], T], parts: Iterable[range]
+) -> Iterator[T]:
     """What ``work`` gives for each part, with a few parts under way at any time."""
     waiting = iter(parts)
-    pending: list[Future[T]] = [pool.submit(work, part) for part in islice(waiting, 4 * (os.cpu_count() or 1))]
+    pending: list[Future[T]] = [pool.submit(work, part) for part in islice(waiting, 4 * workers)]
     while pending:
         yield pending.pop(0).result()
         pending += [pool.submit(work, part) for part in islice(waiting, 1)]

@@ -82,7 +82,8 @@ def prepare(
     usable = {name: indices[~np.isin(indices, list(bad))] for name, indices in splits.indices.items()}
     splits = replace(splits, indices=usable)
     skipped = (*dataset.skipped, *bad.values())
-    _refuse_bad(skipped, len(dataset) + len(dataset.skipped), settings.max_bad)
+    lost = tuple(item for item in skipped if not item.stray)
+    _refuse_bad(lost, len(dataset) + len(lost) - len(bad), settings.max_bad)
     if not len(splits.indices["train"]):
         raise DataError(f"{dataset.name}: no image is left to train on.")
 

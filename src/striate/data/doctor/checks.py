@@ -66,7 +66,7 @@ _HELD_OUT_FIRST = ("test", "val", "train")  # which of several copies stays
 def unreadable_files(of: Examination) -> Iterator[Problem]:
     """Files that cannot be decoded: missing, empty, no image, truncated or damaged, absurdly large, odd pixels."""
     failures = [(row, seen.failure) for row, seen in enumerate(of.seen) if seen.failure is not None]
-    severity: Severity = "error" if len(failures) > of.max_bad * len(of.dataset) else "warning"
+    severity: Severity = "error" if of.too_many_bad else "warning"
     for row, failure in failures:
         yield _of_row(
             of, row, _UNREADABLE[failure.kind], severity, failure.reason, "Copy it again, or let --fix drop it."
@@ -256,7 +256,7 @@ def passed_over(of: Examination) -> Iterator[Problem]:
             two = LISTED_TWICE in item.reason
             yield Problem(
                 check="two_labels" if two else "skipped_row",
-                severity="error" if two else "warning",
+                severity="error" if two or of.too_many_bad else "warning",
                 file=row[1],
                 row=int(row[2]),
                 message=item.reason,

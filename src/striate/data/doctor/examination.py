@@ -83,6 +83,13 @@ class Examination:
         return np.array([row for row, seen in enumerate(self.seen) if seen.failure is None], dtype=np.int64)
 
     @cached_property
+    def too_many_bad(self) -> bool:
+        """Whether training would not start because of files and rows that cannot be used."""
+        lost = sum(not item.stray for item in self.dataset.skipped)
+        failures = len(self.dataset) - len(self.readable)
+        return failures + lost > self.max_bad * (len(self.dataset) + lost)
+
+    @cached_property
     def copies(self) -> Sequence[Sequence[int]]:
         """Groups of two or more rows with the very same pixels, each in ascending order."""
         rows_of: dict[bytes, list[int]] = defaultdict(list)

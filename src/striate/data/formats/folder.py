@@ -40,7 +40,7 @@ def load(path: Path) -> Dataset:
         _skip_loose(path, "", skipped, "lies in no split and no class folder")
         for name in folders:
             if name not in split_folders:
-                skipped.append(Skipped(source=f"{name}/", reason="lies beside train/ and is no split"))
+                skipped.append(Skipped(source=f"{name}/", reason="lies beside train/ and is no split", stray=True))
                 continue
             split = SPLIT_NAMES[name.casefold()]
             _skip_loose(path, name, skipped, "lies in no class folder")
@@ -99,7 +99,9 @@ def hidden(name: str) -> bool:
 def _folders(path: Path, skipped: list[Skipped], prefix: str = "") -> list[str]:
     """Names of the sub-folders, hidden ones skipped."""
     names = [entry.name for entry in _entries(path) if entry.is_dir()]
-    skipped += [Skipped(source=f"{prefix}{name}/", reason="hidden folder") for name in names if hidden(name)]
+    skipped += [
+        Skipped(source=f"{prefix}{name}/", reason="hidden folder", stray=True) for name in names if hidden(name)
+    ]
     return [name for name in names if not hidden(name)]
 
 
@@ -113,7 +115,7 @@ def _full_folders(path: Path) -> Iterator[str]:
 def _class(path: Path, relative: str, skipped: list[Skipped]) -> list[str]:
     ids = list(_images_in(path, relative, skipped))
     if not ids:
-        skipped.append(Skipped(source=f"{relative}/", reason="no images in this folder: it makes no class"))
+        skipped.append(Skipped(source=f"{relative}/", reason="no images in this folder: it makes no class", stray=True))
     return ids
 
 
@@ -121,7 +123,7 @@ def _images_in(root: Path, relative: str, skipped: list[Skipped], above: tuple[s
     """Paths, relative to the root, of the images below a folder."""
     real = os.path.realpath(root / relative)
     if real in above:  # a link to a folder that it lies in
-        skipped.append(Skipped(source=f"{relative}/", reason="a link that leads back into itself"))
+        skipped.append(Skipped(source=f"{relative}/", reason="a link that leads back into itself", stray=True))
         return
     try:
         entries = _entries(root / relative)
@@ -132,11 +134,11 @@ def _images_in(root: Path, relative: str, skipped: list[Skipped], above: tuple[s
         id_ = f"{relative}/{entry.name}"
         if entry.is_dir():
             if hidden(entry.name):
-                skipped.append(Skipped(source=f"{id_}/", reason="hidden folder"))
+                skipped.append(Skipped(source=f"{id_}/", reason="hidden folder", stray=True))
             else:
                 yield from _images_in(root, id_, skipped, (*above, real))
         elif reason := _unfit(entry.name):
-            skipped.append(Skipped(source=id_, reason=reason))
+            skipped.append(Skipped(source=id_, reason=reason, stray=True))
         else:
             yield id_
 
@@ -149,12 +151,12 @@ def _skip_loose(path: Path, relative: str, skipped: list[Skipped], reason: str) 
             continue
         id_ = f"{relative}/{entry.name}" if relative else entry.name
         if unfit := _unfit(entry.name):
-            skipped.append(Skipped(source=id_, reason=unfit))
+            skipped.append(Skipped(source=id_, reason=unfit, stray=True))
         else:
             loose.append(id_)
     if loose:
         more = f" (and {len(loose) - 1:,} more images)" if len(loose) > 1 else ""
-        skipped.append(Skipped(source=f"{loose[0]}{more}", reason=reason))
+        skipped.append(Skipped(source=f"{loose[0]}{more}", reason=reason, stray=True))
 
 
 def _unfit(name: str) -> str | None:
