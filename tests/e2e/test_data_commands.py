@@ -100,7 +100,7 @@ def test_check_for_people(photos: Path, cli: Cli) -> None:
     assert "error  two labels (1)\n    dog/wrong.jpg: is the same picture as cat/scene0_0.jpg" in found.out
     assert "warning  duplicate (6)" in found.out
     assert "    ... and 2 more\n" in found.out
-    assert "1 files, folders or rows were not read" in found.err
+    assert "not read: 1 entry" in found.err
     verdict = found.out.splitlines()[-1]
     assert verdict.startswith("Not fit for training: class names (1), two labels (1), damaged file (1).")
     assert verdict.endswith("'striate data check photos --fix OUT' writes a corrected copy.")
@@ -189,7 +189,7 @@ def test_show(photos: Path, cli: Cli) -> None:
     (photos / "cat/scene99_99.jpg").write_bytes(b"broken")
     found = cli("data", "show", photos, "--split", "all", "--count", 400)
     assert found.code == 0, found.err
-    assert "1 images could not be read" in found.out
+    assert "because unreadable: 1 image." in found.out
     assert "Wrote photos-all.png." in found.out
     with Image.open("photos-all.png") as sheet:
         assert sheet.mode == "RGB"

@@ -276,6 +276,15 @@ def test_near_copies_are_named_with_what_matters_most(tmp_path: Path) -> None:
     ]
 
 
+def test_near_copies_may_straddle_a_drawn_split(tmp_path: Path) -> None:
+    data = sound(tmp_path / "data")
+    write(data / "cat/a.png", smooth(0))
+    write(data / "cat/b.jpg", smooth(0, 80), quality=70)
+    (found,) = problems(data)
+    assert (found.check, found.severity, found.file) == ("near_duplicate", "warning", "cat/b.jpg")
+    assert "--group-by" in found.fix
+
+
 def test_few_unreadable_files_are_no_error(tmp_path: Path) -> None:
     data = sound(tmp_path / "data")
     for k in range(100):

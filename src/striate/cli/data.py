@@ -90,7 +90,7 @@ def check(
         left = [problem for problem in left if problem.severity == "error"]
         wrong = bool(left)
         if not as_json:
-            _show_mended(mended, left)
+            _show_mended(mended, left, across="duplicate_across_splits" in _counts(problems))
     if as_json:
         print_json(_check_document(dataset, problems, mended, left))
     if wrong:
@@ -162,11 +162,12 @@ def _verdict(data: str, problems: "Sequence[Problem]", *, mending: bool) -> str:
     return "Fit for training: nothing was found that would make it go wrong."
 
 
-def _show_mended(mended: "Mended", left: "Sequence[Problem]") -> None:
+def _show_mended(mended: "Mended", left: "Sequence[Problem]", *, across: bool) -> None:
     done = ", ".join(f"{count:,} {action}" for action, count in mended.actions().items()) or "nothing to mend"
     click.echo()
     click.echo(_plain(f"Wrote {mended.path}: {mended.kept:,} images ({done}). What was done and why: {mended.log}."))
-    click.echo("Of copies in several splits the one that is held out was kept (test before val before train).")
+    if across:
+        click.echo("Of copies in several splits the one that is held out was kept: test before val before train.")
     if left:
         _show_problems(left)
         click.echo("The copy is still not fit for training: the rest needs a person.")
@@ -371,16 +372,18 @@ def show(
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({error.strerror}). Name another file with --out.") from error
     if skipped:
-        click.echo(f"{skipped} images could not be read and were left out: 'striate data check' names them.")
+        click.echo(
+            f"Left out, because unreadable: {_number(skipped, 'image', 'images')}. 'striate data check' tells more."
+        )
     click.echo(_plain(f"Wrote {file}."))
 
 
 def _introduce(dataset: "Dataset", display: Any) -> None:
     """Say what the data was recognised as."""
     parts = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.splits.items())
-    classes = f"{len(dataset.classes):,} class{'' if len(dataset.classes) == 1 else 'es'}"
-    images = f"{len(dataset):,} image{'' if len(dataset) == 1 else 's'}"
-    skipped = f"; {len(dataset.skipped):,} files, folders or rows were not read" if dataset.skipped else ""
+    classes = _number(len(dataset.classes), "class", "classes")
+    images = _number(len(dataset), "image", "images")
+    skipped = f"; not read: {_number(len(dataset.skipped), 'entry', 'entries')}" if dataset.skipped else ""
     text = f"Data: {dataset.name}, {dataset.format}, {classes}, {images}" + (f" ({parts})" if parts else "") + skipped
     display.say(_plain(text))
 
@@ -390,6 +393,10 @@ def _show_counts(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) ->
     rows = [(_plain(name), *(f"{row[k]:,}" for row in counts.values())) for k, name in enumerate(classes)]
     rows.append(("all classes", *(f"{sum(row):,}" for row in counts.values())))
     print_table(("class", *counts), rows, right=list(counts))
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _plain(text: str) -> str:

@@ -189,12 +189,9 @@ def near_copies(of: Examination) -> Iterator[Problem]:
             fix = "Look at both; if they show one scene, keep them in one split."
             yield _of_row(of, row, "near_duplicate_across_splits", "warning", message, fix)
         else:
-            fix = (
-                "Nothing, within one split."
-                if of.dataset.splits
-                else "Split with --group-by, so that they stay together."
-            )
-            yield _of_row(of, row, "near_duplicate", "note", looks, fix)
+            drawn = not of.dataset.splits
+            fix = "Split with --group-by, so that they stay together." if drawn else "Nothing, within one split."
+            yield _of_row(of, row, "near_duplicate", "warning" if drawn else "note", looks, fix)
 
 
 def labels(of: Examination) -> Iterator[Problem]:
