@@ -105,9 +105,17 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_saved(tmp_path: Path) -> N
 
 
 @pytest.mark.slow  # three processes that each import torch and train
-@pytest.mark.parametrize("mix", [[], ["--augment", "light", "--mixup", "0.2"]], ids=["plain", "augmented"])
-def test_two_processes_train_as_one(mix: list[str], tmp_path: Path) -> None:
-    # Plain SGD: Adam divides by the size of gradients and so blows up last bits, in which the sums' order shows.
+@pytest.mark.parametrize(
+    ("mix", "alike"),
+    [
+        # The order of sums shows in last bits. A convex loss keeps them last; others blow them up sooner or later.
+        (["--model", "linear"], 40),
+        (["--model", "linear", "--augment", "light", "--mixup", "0.2"], 40),
+        (["--model", "lenet5_modern"], 10),
+    ],
+    ids=["convex", "augmented", "convolutional"],
+)
+def test_two_processes_train_as_one(mix: list[str], alike: int, tmp_path: Path) -> None:
     settings = [*SETTINGS, "--epochs", "2", "--optimizer", "sgd", "--lr", "0.02", "--batch", "50", *mix]
     one, two = tmp_path / "one", tmp_path / "two"
     finish(striate("train", *settings, "--out", one))
@@ -121,10 +129,9 @@ def test_two_processes_train_as_one(mix: list[str], tmp_path: Path) -> None:
     )
     assert process.returncode == 0, process.stderr
     losses = [[float(str(event["loss"])) for event in events(run, "step")] for run in (one, two)]
-    assert len(losses[0]) > 20
-    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
-    assert losses[0][:10] == pytest.approx(losses[1][:10], abs=1e-5)
+    assert len(losses[0]) == 40
+    assert losses[0][:alike] == pytest.approx(losses[1][:alike], abs=5e-5)
     values = [events(run, "epoch")[-1]["val"] for run in (one, two)]
-    assert values[0]["top1"] == pytest.approx(values[1]["top1"], abs=0.003)  # type: ignore[index]
+    assert values[0]["top1"] == pytest.approx(values[1]["top1"], abs=0.02)  # type: ignore[index]
     counts = [events(run, "end")[0]["result"]["epochs"] for run in (one, two)]  # type: ignore[index]
     assert counts == [2, 2]
