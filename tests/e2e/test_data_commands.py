@@ -132,6 +132,20 @@ def test_check_and_training_agree_on_what_is_too_bad(photos: Path, cli: Cli) -> 
         prepare(settings)
 
 
+def test_damage_that_only_a_decoder_sees_stops_nothing(photos: Path, cli: Cli) -> None:
+    for k in range(120):
+        photo(1000 + k, 16, 16).save(photos / f"{('cat', 'dog')[k % 2]}/small{k}.png")
+    file = photos / "cat/small0.png"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    document = cli("data", "check", photos, "--json").json
+    assert [p["file"] for p in document["problems"] if p["check"] == "damaged_file"] == ["cat/small0.png"]
+    prepared = prepare(resolve(Layer(source="test", values={"data": str(photos), "model": "linear"})))
+    assert len(prepared.dataset) == 150
+    assert cli("data", "show", photos, "--augment", "light").code == 0
+
+
 def test_stats(photos: Path, cli: Cli) -> None:
     found = cli("data", "stats", photos, "--json")
     assert found.code == 0

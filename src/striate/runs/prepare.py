@@ -239,7 +239,10 @@ def _look(dataset: Dataset, indices: Indices) -> _Seen:
     sizes: set[tuple[int, int]] = set()
     grey = True
     for index in indices[np.linspace(0, len(indices) - 1, min(PROBED, len(indices))).astype(int)]:
-        image = dataset.images.read(int(index))
+        try:
+            image = dataset.images.read(int(index))
+        except DataError:  # damage that only a decoder sees: the loader skips it, counts it and names it
+            continue
         sizes.add((image.shape[0], image.shape[1]))
         grey = grey and image.shape[2] == 1
     return _Seen(sizes.pop() if len(sizes) == 1 else None, grey)
