@@ -19,9 +19,14 @@ def test_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_keeps_the_old_content_when_writing_fails(tmp_path: Path) -> None:
     file = tmp_path / "file.txt"
     write_text(file, "old")
-    with pytest.raises(OSError, match="full"), replacing(file) as temporary:
-        temporary.write_text("half")
-        raise OSError("full")
+
+    def fail() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
