@@ -22,6 +22,7 @@ class Mergeable(Protocol):
 
 
 M = TypeVar("M", bound=Mergeable)
+T = TypeVar("T")
 
 
 def launched() -> bool:
@@ -72,6 +73,15 @@ def same_for_all(value: dict[str, Any]) -> dict[str, Any]:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def gathered(rows: list[T]) -> list[T]:
+    """The rows of all processes, in the order of their ranks; plain values only."""
+    if not dist.is_initialized():
+        return rows
+    parts: list[list[T] | None] = [None] * world()
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part or []]
 
 
 def merged(metric: M) -> M:

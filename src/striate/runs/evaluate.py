@@ -101,22 +101,38 @@ def evaluate_model(
         own = data is None
         if own and run is not None:
             settings = run.resolved.settings
-            data, root = settings.data, root or (Path(settings.root) if settings.root else None)
+            data, root = settings.data, root or _path(settings.root)
         elif own:
-            data = str(card.data.get("source") or "")
+            data, root = str(card.data.get("source") or ""), root or _path(card.data.get("root"))
             if not data:
                 raise UsageError(f"{path} does not say which data it was trained on: name the data, too.")
         dataset = for_classes(open_dataset(data, root=root, download=download), card.classes)
         if own and run is not None:
             splits = Splits.load(run.split, dataset)
         elif own or dataset.splits or split not in (None, "all"):
-            splits = make_split(dataset)
+            splits = _split_again(dataset, card)
         else:
             splits = whole(dataset)
         if split == "all":
             splits = whole(dataset)
         chosen = split or ("test" if "test" in splits.indices else next(iter(splits.indices)))
         return _measure(task, card, dataset, splits, chosen, display)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _split_again(dataset: Dataset, card: Card) -> Splits:
+    """The split as it was drawn for the model's training; of other data, one drawn the same way."""
+    how = card.data.get("split") or {}
+    validation = how.get("validation", "auto")
+    return make_split(
+        dataset,
+        seed=how.get("seed", 0),
+        group_by=how.get("group_by"),
+        validation=None if validation == "auto" else float(validation),
+    )
 
 
 def whole(dataset: Dataset) -> Splits:

@@ -14,6 +14,7 @@ import torch
 from striate.config import Resolved
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageFiles, has_end, probe
+from striate.data.known import NAMES
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
@@ -50,6 +51,16 @@ class _Seen:
 
     size: tuple[int, int] | None  # None where they differ
     grey: bool
+
+
+def from_anywhere(resolved: Resolved) -> Resolved:
+    """The settings with absolute paths, so that a run can be resumed and evaluated from any folder."""
+    settings = resolved.settings
+    paths = {name: value for name in ("root", "weights") if (value := getattr(settings, name)) is not None}
+    if settings.data not in NAMES:
+        paths["data"] = settings.data
+    absolute = {name: str(Path(value).absolute()) for name, value in paths.items()}
+    return Resolved(settings=replace(settings, **absolute), sources=resolved.sources)
 
 
 def prepare(

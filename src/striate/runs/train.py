@@ -28,7 +28,7 @@ from striate.runs.evaluate import evaluate_run
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
-from striate.runs.prepare import Prepared, device_of, loader, prepare
+from striate.runs.prepare import Prepared, device_of, from_anywhere, loader, prepare
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -72,7 +72,7 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
     if out is not None:
         refuse_taken(out)
     with distributed.processes(device_of(resolved.settings.device)) as (rank, _):
-        prepared = prepare(resolved)
+        prepared = prepare(from_anywhere(resolved))
         introduce(prepared, display)
         with at_most_threads(prepared.resolved.settings):
             prepared, batch, chosen = settle_machine(prepared, display)
@@ -252,14 +252,15 @@ def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, l
         seconds=fitted.seconds,
         report=run.report,
     )
-    skipped = [asdict(item) for item in (*prepared.skipped, *train.skipped)]
+    unread = distributed.gathered(train.skipped)
+    skipped = [asdict(item) for item in (*prepared.skipped, *unread)]
     if distributed.rank() == 0:
         log.record("skipped", files=skipped)
         log.record("end", result=finished.to_json())
         log.position()
         write_page(run, evaluation, finished.to_json(), skipped)
-    if train.skipped:
-        display.say(f"{len(train.skipped)} files could not be read during training; the report names them.")
+    if unread:
+        display.say(f"{len(unread)} files could not be read during training; the report names them.")
     low, high = evaluation.interval
     display.say(
         f"Kept epoch {best['epoch']} of {fitted.epochs}. {split} top1 {evaluation.metrics['top1']:.4f} "
@@ -273,14 +274,12 @@ def _data_card(prepared: Prepared) -> dict[str, Any]:
     dataset, settings = prepared.dataset, prepared.resolved.settings
     return {
         "name": dataset.name,
-        "source": str(dataset.path.resolve()) if dataset.path and _is_path(settings.data) else settings.data,
+        "source": settings.data,
+        "root": settings.root,
+        "split": {name: getattr(settings, name) for name in ("seed", "group_by", "validation")},
         "licence": dataset.licence,
         "fingerprints": dict(prepared.splits.fingerprints),
     }
-
-
-def _is_path(data: str) -> bool:
-    return Path(data).exists()
 
 
 def _about(prepared: Prepared) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""Recipes load, fit their models, and say what they reached."""
+
+from importlib.resources import files
+
+import pytest
+
+from striate.config import resolve
+from striate.errors import UsageError
+from striate.models.catalog import create, native_size
+from striate.recipes import read_config, recipes
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_recipe(name: str) -> None:
+    resolved = resolve(read_config(name))
+    model = resolved.settings.model
+    assert resolved.sources["model"] == f"recipe {name}"
+    create(model, classes=10, channels=1, size=native_size(model) or (28, 28))
+    header = files("striate.recipes").joinpath(f"{name}.yaml").read_text().split("model:")[0]
+    for word in ("# striate train", "error", "seed", "cores"):
+        assert word in header, f"the header of {name} must state command, score, seeds and hardware"
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'mnist-lenet5'"):
+        read_config("mnist-lenet")
