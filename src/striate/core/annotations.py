@@ -5,7 +5,7 @@ A truth has no score; a prediction has. Metrics, drawing, formats and pages are 
 Letters: B images in a batch, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,15 @@ class Classifications:
         if self.scores is None:
             return Classification(label=label)
         return Classification(label=label, score=float(self.scores[index, label]), scores=self.scores[index])
+
+    def __iter__(self) -> Iterator[Classification]:
+        labels: list[int] = self.labels.tolist()
+        if self.scores is None:
+            yield from (Classification(label=label) for label in labels)
+            return
+        best: list[float] = self.scores.gather(1, self.labels[:, None])[:, 0].tolist()
+        for label, score, scores in zip(labels, best, self.scores.unbind(0), strict=True):
+            yield Classification(label=label, score=score, scores=scores)
 
     def select(self, indices: Tensor | slice) -> "Classifications":
         """The rows at ``indices`` ((M,) int64, or a slice), in that order."""

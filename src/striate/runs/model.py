@@ -3,10 +3,12 @@
 import glob
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +31,7 @@ from striate.tasks.task import Task
 SCHEMA = "striate.predictions/1"
 BATCH = 64
 TOP = 5
+LARGE = 32 << 10  # bytes of a file
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor
 
@@ -101,6 +104,9 @@ class Predictions(Sequence[Prediction]):
         }
 
 
+_Read: TypeAlias = tuple[str, tuple[int, int], Pixels]  # name, height and width as it was, preprocessed
+
+
 class Model:
     """A trained network with its classes and its preprocessing.
 
@@ -136,46 +142,52 @@ class Model:
             sources = [sources]
         rows: list[Prediction] = []
         failed: list[Failed] = []
-        with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
-            chunk: list[tuple[int, Source]] = []
-            for numbered in enumerate(sources):
-                chunk.append(numbered)
-                if len(chunk) == batch:
-                    self._predict_chunk(pool, chunk, rows, failed)
-                    chunk = []
-            if chunk:
-                self._predict_chunk(pool, chunk, rows, failed)
+        classes = self.classes
+        with ThreadPoolExecutor() as pool:
+            for items in self._chunks(pool, enumerate(sources), batch):
+                read: list[_Read] = []
+                for item in items:
+                    if isinstance(item, Failed):
+                        failed.append(item)
+                    else:
+                        read.append(item)
+                if not read:
+                    continue
+                pixels = np.stack([pixels for _, _, pixels in read])
+                found = self.predict_tensor(torch.from_numpy(self.card.preprocessing.normalise(pixels)))
+                rows += [
+                    Prediction(source=name, size=size, annotation=annotation, classes=classes)
+                    for (name, size, _), annotation in zip(read, found, strict=True)
+                ]
         return Predictions(model=str(self.path), rows=tuple(rows), failed=tuple(failed))
 
-    def _predict_chunk(
-        self,
-        pool: ThreadPoolExecutor,
-        chunk: list[tuple[int, Source]],
-        rows: list[Prediction],
-        failed: list[Failed],
-    ) -> None:
-        read: list[tuple[str, tuple[int, int], Pixels]] = []
-        for name, outcome in pool.map(self._read, chunk):
-            if isinstance(outcome, str):
-                failed.append(Failed(source=name, error=outcome))
-            else:
-                read.append((name, *outcome))
-        if not read:
-            return
-        images = torch.from_numpy(self.card.preprocessing.normalise(np.stack([pixels for _, _, pixels in read])))
-        found = self.predict_tensor(images)
-        for row, (name, size, _) in enumerate(read):
-            rows.append(Prediction(source=name, size=size, annotation=found[row], classes=self.classes))
+    def _chunks(
+        self, pool: ThreadPoolExecutor, sources: Iterator[tuple[int, Source]], batch: int
+    ) -> Iterator[list[_Read | Failed]]:
+        """Batches of read images, in order; large files are read by threads, some batches ahead."""
+        ahead = max(1, os.cpu_count() or 1)
+        waiting: deque[Future[list[_Read | Failed]]] = deque()
+        while True:
+            while len(waiting) < ahead and (chunk := list(islice(sources, batch))):
+                if not waiting and not any(_large(source) for _, source in chunk):
+                    yield self._read(chunk)
+                else:
+                    waiting.append(pool.submit(self._read, chunk))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
 
-    def _read(self, numbered: tuple[int, Source]) -> tuple[str, tuple[tuple[int, int], Pixels] | str]:
-        """Name and either size and preprocessed pixels, or what went wrong."""
-        number, source = numbered
-        name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
-        try:
-            image = pixels_of(source, name)
-            return name, ((image.shape[0], image.shape[1]), self.card.preprocessing.pixels(image))
-        except DataError as error:
-            return name, str(error)
+    def _read(self, chunk: list[tuple[int, Source]]) -> list[_Read | Failed]:
+        """Of each source its name, size and preprocessed pixels, or what went wrong."""
+        read: list[_Read | Failed] = []
+        for number, source in chunk:
+            name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+            try:
+                image = pixels_of(source, name)
+                read.append((name, (image.shape[0], image.shape[1]), self.card.preprocessing.pixels(image)))
+            except DataError as error:
+                read.append(Failed(source=name, error=str(error)))
+        return read
 
     @torch.inference_mode()
     def predict_tensor(self, images: Tensor) -> Classifications:
@@ -195,6 +207,14 @@ class Model:
             indices=torch.arange(count),
         )
         return self.task.predict(batch).to("cpu")
+
+
+def _large(source: Source) -> bool:
+    """Whether decoding takes long enough to be worth a thread: threads that only hold Python's lock slow each other."""
+    try:
+        return not isinstance(source, str | os.PathLike) or Path(source).stat().st_size > LARGE
+    except OSError:
+        return False
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
