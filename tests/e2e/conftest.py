@@ -1,33 +1,13 @@
-"""The command line as a person uses it."""
+"""Fixtures of the tests that drive the command line."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from commands import Cli, Outcome, striate
+from PIL import Image
 
 from striate.cli.main import main
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Outcome]
+from striate.data.open import open_dataset
 
 
 @pytest.fixture
@@ -44,17 +24,6 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
     return call
 
 
-def striate(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Start a command as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "striate", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs on the sample, and with it the test that the main command works as a process."""
@@ -64,4 +33,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.returncode == 0, err
     (folder.parent / "out.json").write_text(out)
     (folder.parent / "err.txt").write_text(err)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hundred digits as a folder of classes."""
+    folder = tmp_path_factory.mktemp("digits")
+    dataset = open_dataset("digits")
+    for row in dataset.splits["test"][:400]:
+        target = folder / dataset.classes[int(dataset.truths.labels[row])]
+        target.mkdir(exist_ok=True)
+        Image.fromarray(dataset.images.read(int(row))[:, :, 0]).save(target / f"{row}.png")
     return folder

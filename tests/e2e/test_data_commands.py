@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Cli, striate
 from PIL import Image
 
-from conftest import Cli, striate
 from striate.config import Layer, resolve
 from striate.data.open import open_dataset
 from striate.data.split import Splits

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from conftest import striate
+from commands import striate
 
 SETTINGS = ["digits", "--precision", "float32", "--no-channels-last", "--batch", "32"]
 

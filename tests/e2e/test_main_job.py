@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import Cli
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import striate
-from conftest import Cli
 from striate.data.open import open_dataset
 from striate.runs.folder import RunFolder
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Cli
 from PIL import Image
 from skimage import data
-
-from conftest import Cli
 
 SOURCES = {"astronaut": data.astronaut, "cat": data.chelsea, "coffee": data.coffee}
 FAST = ["--precision", "float32", "--no-channels-last", "--epochs", "2", "--model", "CONV 8 /2 -> RELU -> GAP -> FC"]
