@@ -78,7 +78,7 @@ def test_evaluate_repeats_the_runs_own_numbers(run: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "words"), [("train", "trained on"), ("val", "best epoch was chosen on"), ("all", "not known")]
+    ("split", "words"), [("train", "trained on"), ("val", "best epoch was chosen on"), ("all", "trained on among them")]
 )
 def test_evaluate_says_how_the_split_relates_to_training(split: str, words: str, run: Path, cli: Cli) -> None:
     found = cli("evaluate", run / "model.safetensors", "digits", "--split", split)

@@ -22,11 +22,12 @@ from striate.errors import DataError, UsageError, did_you_mean
 from striate.metrics.classification import ClassificationMetric, ClassScores, Reliability
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
-from striate.runs.prepare import Prepared, device_of
+from striate.runs.prepare import Prepared, device_of, readable
 from striate.tasks.task import Task
 
 SCHEMA = "striate.evaluation/1"
 BATCH = 256
+HEADLINES = ("test", "val", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def evaluate_model(
     Args:
         model: run folder or model file.
         data: path or known name; left out, the data that the model was trained on.
-        split: train, val, test or all. Left out: test where there is one; of other data without a split, all.
+        split: train, val, test or all. Left out: as `headline_split` says; of other data without a split, all.
         root: folder of a known data set.
         download: fetch a known data set that is not there.
         device: as in the settings.
@@ -113,10 +114,22 @@ def evaluate_model(
             splits = _split_again(dataset, card)
         else:
             splits = whole(dataset)
+        chosen = split or headline_split(splits)
         if split == "all":
-            splits = whole(dataset)
-        chosen = split or ("test" if "test" in splits.indices else next(iter(splits.indices)))
+            splits = whole(dataset, splits)
         return _measure(task, card, dataset, splits, chosen, display)
+
+
+def headline_split(splits: Splits) -> str:
+    """The split whose numbers speak for a model: test, else val, else train, of those that hold images.
+
+    Raises:
+        DataError: there are no images.
+    """
+    found = [name for name in (*HEADLINES, *splits.indices) if len(splits.indices.get(name, ()))]
+    if not found:
+        raise DataError(f"there is no image to measure on ({splits.origin}).")
+    return found[0]
 
 
 def _path(text: str | None) -> Path | None:
@@ -127,19 +140,26 @@ def _split_again(dataset: Dataset, card: Card) -> Splits:
     """The split as it was drawn for the model's training; of other data, one drawn the same way."""
     how = card.data.get("split") or {}
     validation = how.get("validation", "auto")
-    return make_split(
+    splits = make_split(
         dataset,
         seed=how.get("seed", 0),
         group_by=how.get("group_by"),
         validation=None if validation == "auto" else float(validation),
     )
+    if set(splits.fingerprints.values()) <= set(_known(card).values()):
+        return splits
+    # Training left unreadable files out before it took the fingerprints; here they stay, to be counted as skipped.
+    return replace(splits, fingerprints=readable(dataset, splits)[0].fingerprints)
 
 
-def whole(dataset: Dataset) -> Splits:
-    """All images as one split named ``all``."""
+def whole(dataset: Dataset, parts: Splits | None = None) -> Splits:
+    """All images as one split named ``all``; of ``parts`` the fingerprints are kept, which tell who was trained on."""
     indices: Indices = np.arange(len(dataset), dtype=np.int64)
     return Splits(
-        indices={"all": indices}, fingerprints={"all": dataset.fingerprint(indices)}, origin="all images, unsplit"
+        indices={"all": indices},
+        fingerprints={**(parts.fingerprints if parts else {}), "all": dataset.fingerprint(indices)},
+        origin="all images, unsplit",
+        notes=parts.notes if parts else (),
     )
 
 
@@ -202,7 +222,7 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         confusion=metric.confusion,
         reliability=metric.reliability(),
         interval=metric.interval(seed=0),
-        held_out=_held_out(split, splits.fingerprints.get(split), card.data.get("fingerprints", {})),
+        held_out=_held_out(split, splits.fingerprints, _known(card)),
         predictions=found.predictions,
         truths=found.truths,
         indices=found.indices,
@@ -210,13 +230,20 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
     )
 
 
-def _held_out(split: str, fingerprint: str | None, known: Mapping[str, str]) -> str:
+def _known(card: Card) -> Mapping[str, str]:
+    """Fingerprints, by split, of the data that a model was trained on."""
+    return card.data.get("fingerprints") or {}
+
+
+def _held_out(split: str, fingerprints: Mapping[str, str], known: Mapping[str, str]) -> str:
     """What the fingerprints say about the images, in words."""
-    same = [name for name, value in known.items() if value == fingerprint]
+    same = [name for name, value in known.items() if value == fingerprints.get(split)]
     if "train" in same:
         return "the very images that the model was trained on: the numbers say nothing about new ones"
     if "val" in same:
         return "the images that the best epoch was chosen on: the numbers flatter a little"
     if "test" in same:
         return "held out: the model never saw these images"
+    if split == "all" and "train" in known and known["train"] in fingerprints.values():
+        return "with the images that the model was trained on among them: the numbers flatter"
     return f"other data than this model was held out for: whether it saw these {split} images is not known"

@@ -54,12 +54,16 @@ class _Seen:
 
 
 def from_anywhere(resolved: Resolved) -> Resolved:
-    """The settings with absolute paths, so that a run can be resumed and evaluated from any folder."""
+    """The settings with absolute paths, so that a run can be resumed and evaluated from any folder.
+
+    Data that is not there stays as it was typed, and so does the answer of `open_dataset`.
+    """
     settings = resolved.settings
-    paths = {name: value for name in ("root", "weights") if (value := getattr(settings, name)) is not None}
-    if settings.data not in NAMES:
-        paths["data"] = settings.data
-    absolute = {name: str(Path(value).absolute()) for name, value in paths.items()}
+    paths = {name: Path(value).expanduser() for name in ("root", "weights") if (value := getattr(settings, name))}
+    data = Path(settings.data).expanduser()
+    if settings.data not in NAMES and data.exists():
+        paths["data"] = data
+    absolute = {name: str(path.absolute()) for name, path in paths.items()}
     return Resolved(settings=replace(settings, **absolute), sources=resolved.sources)
 
 
@@ -89,9 +93,7 @@ def prepare(
     else:
         validation = None if settings.validation == "auto" else settings.validation
         splits = split(dataset, seed=settings.seed, group_by=settings.group_by, validation=validation)
-    bad = unreadable(dataset)
-    usable = {name: indices[~np.isin(indices, list(bad))] for name, indices in splits.indices.items()}
-    splits = replace(splits, indices=usable)
+    splits, bad = readable(dataset, splits)
     skipped = (*dataset.skipped, *bad.values())
     lost = tuple(item for item in skipped if not item.stray)
     _refuse_bad(lost, len(dataset) + len(lost) - len(bad), settings.max_bad)
@@ -180,6 +182,11 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
     )
 
 
+def evaluation_batch(size: tuple[int, int]) -> int:
+    """Images at once where no gradient is kept: about as much memory at any input size, a few hundred small ones."""
+    return max(1, min(256, 256 * SMALL**2 // (size[0] * size[1])))
+
+
 def device_of(text: str) -> torch.device:
     """The device that a setting names; ``auto`` is the first GPU, or the CPU.
 
@@ -216,6 +223,17 @@ def check_labels(dataset: Dataset) -> None:
             f"{dataset.name} has {len(dataset.classes)} class ({', '.join(dataset.classes)}); a classifier needs two "
             "or more. A folder of classes holds one folder per class."
         )
+
+
+def readable(dataset: Dataset, splits: Splits) -> tuple[Splits, dict[int, Skipped]]:
+    """Splits without the files that are not images, fingerprints included, and these files by row."""
+    bad = unreadable(dataset)
+    kept = {name: rows[~np.isin(rows, list(bad))] for name, rows in splits.indices.items()}
+    fingerprints = dict(splits.fingerprints)
+    for name, rows in kept.items():
+        if len(rows) < len(splits.indices[name]):
+            fingerprints[name] = dataset.fingerprint(rows)
+    return replace(splits, indices=kept, fingerprints=fingerprints), bad
 
 
 def unreadable(dataset: Dataset) -> dict[int, Skipped]:
