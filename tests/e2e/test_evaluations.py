@@ -1,11 +1,16 @@
 """What evaluation says of its images: which they are, whether the model saw them, which could not be read."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import Cli
+
+from striate.errors import DataError
+from striate.runs.folder import RunFolder
+from striate.runs.prepare import changes, prepare
 
 FAST = ["--model", "linear", "--epochs", 1, "--size", 28, "--precision", "float32", "--no-channels-last"]
 
@@ -76,3 +81,46 @@ def test_data_under_the_home_folder_is_found(
     assert trained.code == 0, trained.err
     settings = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["settings"]
     assert settings["data"] == str(data)
+
+
+def test_what_cannot_be_read_is_counted_and_named(data: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("train", data, *FAST, "--out", tmp_path / "run").code == 0
+    bad, *others = sorted(data.rglob("*.png"))
+    bad.write_bytes(bad.read_bytes()[:100])
+    found = cli("evaluate", tmp_path / "run", data, "--json")
+    assert found.code == 0, found.err
+    assert found.json["samples"] == 59
+    assert [Path(item["source"]).name for item in found.json["skipped"]] == [bad.name]
+    assert "damaged" in found.json["skipped"][0]["reason"]
+    assert "1 of the all split's 60 images could not be read" in found.err
+    for other in others:
+        other.write_text("no image")
+    found = cli("evaluate", tmp_path / "run", data)
+    assert found.code == 3
+    assert "none of the 60 images" in found.err
+    assert "Traceback" not in found.err
+
+
+def test_a_run_whose_data_has_changed_says_so(data: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("train", data, *FAST, "--out", tmp_path / "run").code == 0
+    run = RunFolder(tmp_path / "run")
+
+    def found() -> list[str]:
+        return changes(prepare(run.resolved, splits_file=run.split), run.document)
+
+    assert found() == []
+    assert "Note" not in cli("evaluate", run.path).err
+    gone = next(file for file in data.rglob("*.png") if f"{file.parent.name}/{file.name}" in trained(run))
+    shutil.move(gone, tmp_path)
+    assert len(found()) == 1
+    assert "changed since the run began (train)" in found()[0]
+    evaluated = cli("evaluate", run.path)
+    assert evaluated.code == 0
+    assert "Note: 1 images of" in evaluated.err
+    (data / "1").rename(data / "one")
+    with pytest.raises(DataError, match="without 1 and with one"):
+        found()
+
+
+def trained(run: RunFolder) -> list[str]:
+    return json.loads(run.split.read_text())["splits"]["train"]

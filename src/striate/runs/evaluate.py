@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.core.annotations import Classifications
-from striate.data.dataset import Dataset, Indices
+from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.split import Splits
@@ -22,11 +22,10 @@ from striate.errors import DataError, UsageError, did_you_mean
 from striate.metrics.classification import ClassificationMetric, ClassScores, Reliability
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
-from striate.runs.prepare import Prepared, device_of, readable
+from striate.runs.prepare import Prepared, device_of, evaluation_batch, readable
 from striate.tasks.task import Task
 
 SCHEMA = "striate.evaluation/1"
-BATCH = 256
 HEADLINES = ("test", "val", "train")
 
 
@@ -48,6 +47,7 @@ class Evaluated:
     truths: Classifications
     indices: torch.Tensor  # (N,) int64, rows of `dataset`
     dataset: Dataset
+    skipped: tuple[Skipped, ...]  # images of the split that could not be read, missing from all numbers
 
     def to_json(self) -> dict[str, Any]:
         """The ``striate.evaluation/1`` document."""
@@ -61,6 +61,7 @@ class Evaluated:
             "top1_interval": list(self.interval),
             "per_class": self.per_class,
             "confusion": self.confusion.tolist(),
+            "skipped": [{"source": item.source, "reason": item.reason} for item in self.skipped],
         }
 
 
@@ -91,7 +92,7 @@ def evaluate_model(
         display: for people.
 
     Raises:
-        DataError: classes that the model does not know, or a split that is not there.
+        DataError: classes that the model does not know, a split that is not there, or no image that can be read.
     """
     display = display or Display()
     run = RunFolder(model) if is_run(model) else None
@@ -110,6 +111,9 @@ def evaluate_model(
         dataset = for_classes(open_dataset(data, root=root, download=download), card.classes)
         if own and run is not None:
             splits = Splits.load(run.split, dataset)
+            if distributed.rank() == 0:
+                for note in splits.notes:
+                    display.say(f"Note: {note}.")
         elif own or dataset.splits or split not in (None, "all"):
             splits = _split_again(dataset, card)
         else:
@@ -198,7 +202,7 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         dataset,
         splits.indices[split],
         card.preprocessing,
-        batch=BATCH,
+        batch=evaluation_batch(card.preprocessing.size),
         seed=0,
         shuffle=False,
         device=next(task.parameters()).device,
@@ -211,6 +215,16 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
     display.close()
     metric = found.metric
     assert isinstance(metric, ClassificationMetric)
+    skipped = tuple(distributed.gathered(batches.skipped))
+    if not metric.count:
+        raise DataError(
+            f"none of the {len(skipped):,} images of {dataset.name}'s {split} split can be read, as {skipped[0].reason}"
+        )
+    if skipped and distributed.rank() == 0:
+        display.say(
+            f"{len(skipped):,} of the {split} split's {len(splits.indices[split]):,} images could not be read and are "
+            f"in none of the numbers, the first: {skipped[0].reason}"
+        )
     assert found.predictions is not None and found.truths is not None and found.indices is not None
     return Evaluated(
         task=task.name,
@@ -227,6 +241,7 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         truths=found.truths,
         indices=found.indices,
         dataset=dataset,
+        skipped=skipped,
     )
 
 

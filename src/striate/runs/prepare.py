@@ -5,8 +5,10 @@ What a person left to "auto" is decided here, from the model and the data, and t
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,6 +155,38 @@ def prepare(
         task=task,
         device=device,
     )
+
+
+def changes(prepared: Prepared, document: Mapping[str, Any]) -> list[str]:
+    """What has changed in the data of a run since it began.
+
+    Args:
+        prepared: the data as it is now.
+        document: the run's, `striate.runs.folder.RunFolder.document`.
+
+    Returns:
+        Sentences for a person; none where all is as it was.
+
+    Raises:
+        DataError: the classes are others, so that the weights no longer fit the labels.
+    """
+    then, classes = document["data"], prepared.dataset.classes
+    if tuple(then["classes"]) != classes:
+        gone = [name for name in then["classes"] if name not in classes]
+        new = [name for name in classes if name not in then["classes"]]
+        parts = [f"{what} {', '.join(names)}" for what, names in (("without", gone), ("with", new)) if names]
+        raise DataError(
+            f"{prepared.dataset.name} has other classes than when the run began: it is now "
+            f"{' and '.join(parts) or 'in another order'}. Bring the data back as it was, or start a new run."
+        )
+    now = prepared.splits.fingerprints
+    other = [name for name in {**then["fingerprints"], **now} if then["fingerprints"].get(name) != now.get(name)]
+    if not other:
+        return []
+    return [
+        f"The data has changed since the run began ({', '.join(other)}): the result is no longer, bit for bit, the "
+        "one that the run would have come to."
+    ]
 
 
 def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Loader:
