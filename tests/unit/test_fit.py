@@ -67,10 +67,9 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
     train: Patterns | None = None,
-    validate: bool = True,
 ) -> Fitted:
-    store = Store(folder / "state" / "last.safetensors")
-    state = store.load() if resume else None
+    store = Store(folder / "state")
+    state, epoch_start = store.load() if resume else (None, None)
     position = int(state.values["log"]) if state else 0
     log = Log(folder / "metrics.jsonl", Display(quiet=True), position=position)
     torch.manual_seed(1 if state is None else 99)  # a resumed process starts with another random state
@@ -78,7 +77,7 @@ def run(
         return fit(
             task,
             train or Patterns(),
-            Patterns() if validate else None,
+            Patterns(),
             settings,
             log,
             precision=Precision(),
@@ -86,6 +85,7 @@ def run(
             batch=BATCH,
             store=store,
             resume=state,
+            epoch_start=epoch_start,
             stop=stop,
         )
     finally:
@@ -193,7 +193,7 @@ def test_goes_back_once_with_half_the_learning_rate(tmp_path: Path) -> None:
 def test_gives_up_the_second_time_and_names_the_images(tmp_path: Path) -> None:
     settings = TrainSettings(epochs=3, batch=BATCH, lr=0.02, optimizer="sgd")
     task = Faulty(make_task(), set(range(10, 100)))
-    with pytest.raises(DivergedError, match=r"epoch 2, step 1.*Images of the batch: \d+, \d+"):
+    with pytest.raises(DivergedError, match=r"epoch 2, step 1\).*Images of the batch: \d+, \d+"):
         run(task, settings, tmp_path)
 
 
@@ -213,17 +213,20 @@ def test_halves_the_micro_batch_when_memory_runs_out(tmp_path: Path) -> None:
 
     settings = TrainSettings(epochs=1, batch=BATCH, lr=0.05, optimizer="sgd")
     fitted = run(Faulty(make_task(0, norm=False), set(), too_large), settings, tmp_path / "small")
-    assert fitted.micro_batch == 2
+    assert fitted.micro_batches == 4
     run(make_task(0, norm=False), settings, tmp_path / "whole")
     small, whole = ([float(str(e["loss"])) for e in events(tmp_path / n, "step")] for n in ("small", "whole"))
     assert small == pytest.approx(whole, abs=1e-6)
     messages = [str(event["text"]) for event in events(tmp_path / "small", "message")]
-    assert any("micro-batch is now 2 images; 8 still make one step" in text for text in messages)
+    assert any("a step of 8 images is now made in 4 pieces" in text for text in messages)
 
 
-def test_says_when_not_even_one_image_fits(tmp_path: Path) -> None:
-    task = Faulty(make_task(), set(), lambda batch: RuntimeError("DefaultCPUAllocator: not enough memory: you tried"))
-    with pytest.raises(OutOfMemoryError, match=r"1 image\(s\) of \(1, 4, 4\)"):
+@pytest.mark.parametrize(
+    "message", ["DefaultCPUAllocator: can't allocate memory: you tried", "DefaultCPUAllocator: not enough memory: you"]
+)
+def test_says_when_not_even_one_image_fits(message: str, tmp_path: Path) -> None:
+    task = Faulty(make_task(), set(), lambda batch: RuntimeError(message))
+    with pytest.raises(OutOfMemoryError, match=r"2 image\(s\) of \(1, 4, 4\)"):
         run(task, TrainSettings(epochs=1, batch=BATCH, lr=0.05), tmp_path)
 
 
@@ -275,8 +278,112 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch:
     with pytest.raises(StriateError, match=r"No space left on device.*last good checkpoint is intact.*--resume"):
         run(make_task(), settings, tmp_path / "full")
     monkeypatch.undo()
-    assert sorted(path.name for path in (tmp_path / "full" / "state").iterdir()) == ["last.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "full" / "state").iterdir()) == ["epoch.safetensors"]
     resumed, whole = make_task(), make_task()
     run(resumed, settings, tmp_path / "full", resume=True)
     run(whole, settings, tmp_path / "whole")
     assert same(weights(resumed), weights(whole))
+
+
+def test_a_resume_that_saves_before_it_records_keeps_the_record_whole(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError):
+        run(make_task(), EVERYTHING, tmp_path, stop=after(5))
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"event": "step", "written": "after the last checkpoint"}\n' * 9)
+    for _ in range(2):
+        with pytest.raises(InterruptedRunError):
+            run(make_task(), EVERYTHING, tmp_path, resume=True, stop=lambda: True)
+    run(make_task(), EVERYTHING, tmp_path, resume=True)
+    assert b"\0" not in (tmp_path / "metrics.jsonl").read_bytes()
+    assert len(events(tmp_path, "epoch")) == 3
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    settings = TrainSettings(epochs=50, batch=BATCH, lr=1e-12, optimizer="sgd", schedule="constant", patience=2)
+    task, again = make_task(0, norm=False), make_task(0, norm=False)
+    run(task, settings, tmp_path)
+    assert run(again, settings, tmp_path, resume=True).epochs == 3
+    assert same(weights(task), weights(again))
+
+
+@pytest.mark.parametrize("stopped_at", [9, 12, 16])
+def test_the_guard_does_not_depend_on_when_it_was_saved(stopped_at: int, tmp_path: Path) -> None:
+    """Whether checkpoints are many or few, and whether the run was killed before, during or after the fault."""
+
+    class AtStep(Classification):
+        """The loss of some images is not finite while the learning rate is whole."""
+
+        rate = 1.0
+
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            bad = 10 in batch.indices.tolist() and self.training and type(self).spoilt < 1
+            losses = super().forward(batch)
+            if bad:
+                type(self).spoilt += 1
+                return {name: loss * math.inf for name, loss in losses.items()}
+            return losses
+
+        spoilt = 0
+
+    found: list[dict[str, Tensor]] = []
+    for name, often in (("few", 30.0), ("many", 1e-9)):
+        AtStep.spoilt = 0
+        base = make_task()
+        task = AtStep(base.network, base.classes)
+        settings = dataclasses.replace(EVERYTHING, checkpoint_every=often)
+        if name == "many":
+            with pytest.raises(InterruptedRunError):
+                run(task, settings, tmp_path / name, stop=after(stopped_at))
+            base = make_task()
+            task = AtStep(base.network, base.classes)
+            run(task, settings, tmp_path / name, resume=True)
+        else:
+            run(task, settings, tmp_path / name)
+        found.append(weights(task))
+    assert same(*found)
+
+
+def test_a_validation_that_is_not_finite_goes_back_too(tmp_path: Path) -> None:
+    class Explodes(Classification):
+        calls = 0
+
+        def predict(self, batch: Batch) -> Classifications:
+            type(self).calls += 1
+            found = super().predict(batch)
+            assert found.scores is not None
+            return dataclasses.replace(found, scores=found.scores * (math.nan if type(self).calls == 10 else 1))
+
+    base = make_task()
+    fitted = run(Explodes(base.network, base.classes), TrainSettings(epochs=3, batch=BATCH, lr=0.01), tmp_path)
+    assert fitted.epochs == 3
+    messages = [str(event["text"]) for event in events(tmp_path, "message")]
+    assert any("validation score is not finite" in text and "half the learning rate" in text for text in messages)
+
+
+def test_losses_are_looked_at_before_a_state_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the loop looks at the loss now and then only; a state must not be ahead of its losses."""
+    import striate.engine.fit as loop
+
+    settings = dataclasses.replace(EVERYTHING, checkpoint_every=1e-9)
+    whole, stopped = make_task(), make_task()
+    run(whole, settings, tmp_path / "whole")
+    monkeypatch.setattr(loop, "looks_at_every_step", lambda device: False)
+    with pytest.raises(InterruptedRunError):
+        run(stopped, settings, tmp_path / "stopped", stop=after(11))
+    resumed = make_task()
+    run(resumed, settings, tmp_path / "stopped", resume=True)
+    losses = [[event["train_loss"] for event in events(tmp_path / name, "epoch")] for name in ("whole", "stopped")]
+    assert losses[0] == losses[1]
+    assert same(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize("images", range(1, 20))
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7, 64])
+def test_micro_batches_cover_a_batch_and_none_is_alone(images: int, pieces: int) -> None:
+    from striate.engine.fit import micro_batches
+
+    cut = micro_batches(images, pieces)
+    rows = [row for piece in cut for row in range(*piece.indices(images))]
+    assert rows == list(range(images))
+    assert len(cut) <= pieces
+    assert images == 1 or all(piece.stop - piece.start >= 2 for piece in cut)

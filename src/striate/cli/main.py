@@ -78,19 +78,27 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted.", INTERRUPTED)
-    except MemoryError:
-        fail("out of memory. Use a smaller --batch or --size.", OUT_OF_MEMORY)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
+        if _out_of_memory(error):
+            fail("out of memory. Use a smaller --batch, --size or model.", OUT_OF_MEMORY)
         fail(
             f"unexpected {type(error).__name__}: {error}\nThis is a fault of striate, not yours. With "
             "STRIATE_TRACEBACK=1 the same command says where it happened; please report that.",
             1,
         )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if "torch" in sys.modules and isinstance(error, RuntimeError):
+        from striate.engine.fit import out_of_memory
+
+        return out_of_memory(error)
+    return isinstance(error, MemoryError)
 
 
 def fail(message: str, code: int) -> NoReturn:

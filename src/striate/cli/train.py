@@ -125,7 +125,9 @@ def _settings(data: str | None, config: str | None, pairs: tuple[str, ...], give
 
 
 def _show(run: Any, as_json: bool) -> None:
-    if as_json:
+    from striate.engine import distributed
+
+    if as_json and distributed.rank() == 0:
         print_json(run.to_json())
 
 

@@ -120,6 +120,8 @@ class Loader:
         self.rank = rank
         self.world = world
         self.steps = math.ceil(len(self.indices) / batch)
+        if shuffle and len(self.indices) > batch > 1 and len(self.indices) % batch == 1:
+            self.steps -= 1  # the last batch takes in a lone last image, which has no variance to normalise by
         self.skipped: list[Skipped] = []
         self.wait = 0.0
 
@@ -189,7 +191,8 @@ class Loader:
 
     def _share(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Draws | None]:
         """Positions and random numbers of a global batch, as far as they concern this process."""
-        positions = order[step * self.batch : (step + 1) * self.batch]
+        end = len(order) if step + 1 == self.steps else (step + 1) * self.batch
+        positions = order[step * self.batch : end]
         total = positions.shape[0]
         # Partners of mixup and cutmix, 2i and 2i + 1, stay in one process.
         unit = 2 if self.augmentation is not None and self.augmentation.mixing is not None else 1

@@ -27,7 +27,7 @@ def largest_batch(task: Task, sample: Batch, images: int) -> int:
     """
     device = sample.images.device
     limit = max(1, min(LARGEST, images // 8))
-    best, rate, size = 1, 0.0, 1
+    best, rate, size = 1, 0.0, 2  # batch normalisation needs two
     free = _free(device)
     while size <= limit:
         before = peak_memory(device)

@@ -19,6 +19,7 @@ from striate.errors import ModelFileError, StriateError
 from striate.files import replacing
 
 SCHEMA = "striate.state/1"
+EPOCH, LAST = "epoch.safetensors", "last.safetensors"
 METADATA = "striate"  # key of the document in a file's metadata
 
 
@@ -34,9 +35,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[st
     """Write a safetensors file with a JSON document atomically; equal content gives equal bytes.
 
     The document is one entry of the file's metadata, because the order of several is left to chance.
+
+    Raises:
+        StriateError: it cannot be written; what was there before is intact.
     """
-    with replacing(path) as temporary:
-        save_file(dict(tensors), temporary, metadata={METADATA: json.dumps(document)})
+    try:
+        with replacing(path) as temporary:
+            save_file(dict(tensors), temporary, metadata={METADATA: json.dumps(document)})
+    except (OSError, SafetensorError) as error:
+        raise StriateError(f"cannot write {path}: {error}") from error
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -68,14 +75,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 class Store:
-    """Keeps the last state of a run on disk, written in the background of the loop.
+    """Keeps two states of a run on disk, written in the background of the loop: an epoch's start and the last one.
 
     Args:
-        path: the file, ``state/last.safetensors`` of a run folder.
+        folder: ``state`` of a run folder.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, folder: Path):
+        self.folder = folder
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -85,7 +92,7 @@ class Store:
         return self._thread is not None and self._thread.is_alive()
 
     def save(self, state: State) -> None:
-        """Begin to write a state; waits for the one before.
+        """Begin to write a state, an epoch's start to a file of its own; waits for the one before.
 
         Raises:
             StriateError: the one before could not be written.
@@ -96,7 +103,8 @@ class Store:
 
     def _write(self, state: State) -> None:
         try:
-            save_tensors(self.path, state.tensors, {"schema": SCHEMA, "values": dict(state.values)})
+            name = EPOCH if state.values["step"] == 0 else LAST
+            save_tensors(self.folder / name, state.tensors, {"schema": SCHEMA, "values": dict(state.values)})
         except BaseException as error:
             self._error = error
 
@@ -112,29 +120,40 @@ class Store:
         error, self._error = self._error, None
         if error is None:
             return
-        kept = "The last good checkpoint is intact" if self.path.exists() else "No checkpoint was written before"
+        saved = any((self.folder / name).exists() for name in (EPOCH, LAST))
+        kept = "The last good checkpoint is intact" if saved else "No checkpoint was written before"
         raise StriateError(
-            f"cannot write the checkpoint {self.path}: {error}. {kept}; make room and go on with "
-            f"'striate train --resume {self.path.parent.parent}'."
+            f"{error}. {kept}; make room and go on with 'striate train --resume {self.folder.parent}'."
         ) from error
 
-    def load(self) -> State | None:
-        """The last state, or None where none was written yet.
+    def load(self) -> tuple[State | None, State | None]:
+        """The last state and that of its epoch's start; None where none was written yet.
+
+        What a killed process left half written is swept away.
 
         Raises:
-            ModelFileError: the file is not a state of this version.
+            ModelFileError: a file is not a state of this version.
         """
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                document: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-                if document.get("schema") != SCHEMA:
-                    raise ModelFileError(
-                        f"{self.path} holds {document.get('schema', 'no schema')}, not {SCHEMA}: "
-                        "resume it with the version of striate that wrote it."
-                    )
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as error:
-            raise ModelFileError(f"{self.path} cannot be read: {error}") from error
-        return State(tensors=tensors, values=document["values"])
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink()
+        states = [_read(self.folder / name) for name in (EPOCH, LAST) if (self.folder / name).exists()]
+        if not states:
+            return None, None
+        newest = max(states, key=lambda state: (state.values["rollbacks"], state.values["steps"]))
+        starts = [one for one in states if one.values["step"] == 0 and one.values["epoch"] == newest.values["epoch"]]
+        return newest, starts[0] if starts else None
+
+
+def _read(path: Path) -> State:
+    try:
+        with safe_open(path, framework="pt") as file:
+            document: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if document.get("schema") != SCHEMA:
+                raise ModelFileError(
+                    f"{path} holds {document.get('schema', 'no schema')}, not {SCHEMA}: "
+                    "resume it with the version of striate that wrote it."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}") from error
+    return State(tensors=tensors, values=document["values"])

@@ -36,7 +36,11 @@ def processes(device: torch.device) -> Generator[tuple[int, int]]:
     if not launched():
         yield 0, 1
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield dist.get_rank(), dist.get_world_size()
     finally:
@@ -45,7 +49,7 @@ def processes(device: torch.device) -> Generator[tuple[int, int]]:
 
 def rank() -> int:
     """The number of this process; 0 does the writing."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0")) if launched() else 0
 
 
 def world() -> int:
@@ -82,6 +86,13 @@ def gathered(rows: list[T]) -> list[T]:
     parts: list[list[T] | None] = [None] * world()
     dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part or []]
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process rank 0's buffers, such as the running statistics of batch normalisation."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def merged(metric: M) -> M:

@@ -36,7 +36,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A metric and, where they were kept, the predictions that it was computed from (this process' share)."""
+    """A metric and, where they were kept, the predictions that it was computed from, of all processes."""
 
     metric: Metric
     predictions: Classifications | None = None
@@ -76,6 +76,7 @@ def evaluate(
     finally:
         task.train(training)
     metric = distributed.merged(metric)
+    kept = distributed.gathered(kept)
     if not kept:
         return Evaluation(metric=metric)
     predictions, truths, indices = zip(*kept, strict=True)

@@ -23,7 +23,7 @@ from striate.engine.evaluate import Batches, evaluate
 from striate.engine.log import Log
 from striate.engine.optimizers import Plateau, add_l1, decayed, optimizer, peak_lr, schedule
 from striate.engine.precision import Precision
-from striate.errors import DivergedError, InterruptedRunError, OutOfMemoryError
+from striate.errors import DivergedError, InterruptedRunError, OutOfMemoryError, UsageError
 from striate.tasks.task import Task
 
 CHECK_EVERY = 25  # steps between looks at the loss on a GPU, where each look waits for the device
@@ -48,7 +48,7 @@ class Fitted:
     epochs: int  # completed
     seconds: float  # over all resumed parts
     steps: int
-    micro_batch: int
+    micro_batches: int  # that a step was made in, in the end
 
 
 @dataclass
@@ -101,6 +101,7 @@ class _Training:
         self.parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
         self.penalised = decayed(task, settings.decay_all)[0] if settings.l1 else []
         self.position = Position(accumulate=settings.accumulate)
+        self.last_batch: Batch | None = None
 
     @property
     def averaged(self) -> Task:
@@ -117,9 +118,6 @@ class _Training:
         tensors |= optimizer_tensors(self.optimizer)
         if self.ema is not None:
             tensors |= {f"ema.{name}": copied(tensor) for name, tensor in self.ema.state_dict().items()}
-        tensors["rng.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         self.position.plateau = {
             "factor": self.plateau.factor,
             "best": self.plateau.best,
@@ -139,9 +137,6 @@ class _Training:
         if self.ema is not None:
             self.ema.load_state_dict(groups["ema"])
         restore_optimizer(self.optimizer, state.tensors)
-        torch.set_rng_state(state.tensors["rng.cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state.tensors["rng.cuda"], self.device)
         values = dict(state.values)
         best = values.pop("best")
         self.position = Position(**values, best=None if best is None else Best(**best))
@@ -150,6 +145,12 @@ class _Training:
         self.plateau.waited = int(self.position.plateau["waited"])
         if self.position.scaler:
             self.scaler.load_state_dict(self.position.scaler)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        settings, position = self.settings, self.position
+        return position.epoch >= settings.epochs or 0 < settings.patience <= position.waited
 
     def set_lr(self) -> float:
         """Set and give the learning rate of the step to come."""
@@ -164,13 +165,14 @@ class _Training:
         Returns:
             The batch's mean loss over all processes, and the gradient's norm before clipping; both scalars.
         """
+        # Dropout depends on the place in the run, like everything random: a resumed run draws the same.
+        torch.manual_seed((self.settings.seed * 2**32 + self.position.steps) * distributed.world() + distributed.rank())
         self.optimizer.zero_grad(set_to_none=True)
-        micro = max(1, math.ceil(len(batch) / self.position.accumulate))
+        pieces = micro_batches(len(batch), self.position.accumulate)
         loss = torch.zeros((), device=self.device)
-        starts = range(0, len(batch), micro)
-        for start in starts:
-            part = batch if len(starts) == 1 else batch.select(slice(start, start + micro))
-            with self._synchronised(start == starts[-1]), self.precision.autocast(self.device):
+        for rows in pieces:
+            part = batch if len(pieces) == 1 else batch.select(rows)
+            with self._synchronised(rows == pieces[-1]), self.precision.autocast(self.device):
                 losses = self.wrapped(self.precision.images(part))
                 scaled = torch.stack(list(losses.values())).sum() * (share * len(part) / len(batch))
                 # Processes average their gradients; the batch's mean is their sum.
@@ -182,7 +184,7 @@ class _Training:
             add_l1(self.penalised, self.settings.l1)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = get_total_norm(gradients)
-        if self.device.type == "cpu" and not self.scaler.is_enabled():
+        if looks_at_every_step(self.device) and not self.scaler.is_enabled():
             self.check(loss, norm, batch)
         if self.settings.clip:
             nn.utils.clip_grads_with_norm_(self.parameters, self.settings.clip, norm)
@@ -218,6 +220,7 @@ def fit(
     batch: int,
     store: Store | None = None,
     resume: State | None = None,
+    epoch_start: State | None = None,
     on_best: Callable[[Task, Best], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     name_of: Callable[[Tensor], list[str]] = lambda indices: [str(int(index)) for index in indices],
@@ -235,6 +238,7 @@ def fit(
         batch: images per step over all processes.
         store: where states are kept; None keeps none.
         resume: the state to go on from.
+        epoch_start: the state at the start of its epoch, which the guard goes back to.
         on_best: called with the task and its metrics after each epoch that is the best so far.
         stop: asked before every step; True saves the state and raises `InterruptedRunError`.
         name_of: names of images by their rows in the data set, for messages.
@@ -245,40 +249,43 @@ def fit(
         InterruptedRunError: `stop` said so; the state is on disk.
         StriateError: a state could not be written.
     """
+    if batch < distributed.world():
+        raise UsageError(f"--batch {batch} is less than an image for each of {distributed.world()} processes.")
     run = _Training(task, settings, train.steps, precision, device)
     if resume is not None:
         run.restore(resume)
     task.train()
-    good = run.capture(log)
     started = time.perf_counter() - run.position.seconds
     last_saved = time.perf_counter()
 
-    def save(state: State, *, wait: bool = False) -> None:
-        nonlocal good, last_saved
-        good, last_saved = state, time.perf_counter()
+    def due() -> bool:
+        return time.perf_counter() - last_saved > settings.checkpoint_every and not (store and store.busy)
+
+    def save() -> State:
+        nonlocal last_saved
+        run.position.seconds = time.perf_counter() - started
+        state, last_saved = run.capture(log), time.perf_counter()
         if store is not None and distributed.rank() == 0:
             store.save(state)
-            if wait:
-                store.wait()
+        return state
 
-    while run.position.epoch < settings.epochs:
+    # The guard goes back to the start of the epoch: the last checkpoint would depend on the clock.
+    good = epoch_start or (resume if resume is not None else save())
+    while not run.finished:
         try:
-            for _ in _epoch(run, train, batch, log, started, stop):
-                if time.perf_counter() - last_saved > settings.checkpoint_every and not (store and store.busy):
-                    run.position.seconds = time.perf_counter() - started
-                    save(run.capture(log))
+            for settled in _epoch(run, train, log, stop, due):
+                if settled and due():
+                    save()
+            _finish_epoch(run, val, log, on_best)
         except _NotFiniteError as error:
             _roll_back(run, good, error, log, name_of)
             continue
         except InterruptedRunError:
-            run.position.seconds = time.perf_counter() - started
-            save(run.capture(log), wait=True)
+            save()
+            if store is not None:
+                store.wait()
             raise
-        run.position.seconds = time.perf_counter() - started
-        done = _finish_epoch(run, val, log, on_best)
-        save(run.capture(log))
-        if done:
-            break
+        good = save()
     if store is not None:
         store.wait()
     if run.ema is not None:
@@ -289,14 +296,14 @@ def fit(
         epochs=position.epoch,
         seconds=position.seconds,
         steps=position.steps,
-        micro_batch=math.ceil(batch / position.accumulate / distributed.world()),
+        micro_batches=len(micro_batches(batch // distributed.world(), position.accumulate)),
     )
 
 
 def _epoch(
-    run: _Training, train: Batches, batch_size: int, log: Log, started: float, stop: Callable[[], bool]
-) -> Iterator[None]:
-    """The steps of one epoch from the position on; yields after each."""
+    run: _Training, train: Batches, log: Log, stop: Callable[[], bool], due: Callable[[], bool]
+) -> Iterator[bool]:
+    """The steps of one epoch from the position on; after each, whether all losses so far were looked at."""
     position, total = run.position, train.steps
     record_every = max(1, total // RECORDS_PER_EPOCH)
     pending: list[tuple[Tensor, Tensor, Batch, int]] = []
@@ -318,10 +325,14 @@ def _epoch(
             settle()
             raise InterruptedRunError("interrupted")
         # A process without a share still takes part in the exchange of gradients, with a loss that weighs nothing.
-        current = own if len(own) or previous is None else previous
-        previous = own if len(own) else previous
+        current = own
+        if not len(own):
+            current = previous = previous or next(train.epoch(position.epoch))
+        elif distributed.world() > 1:
+            previous = own
         lr = run.set_lr()
         if images:
+            run.last_batch = current
             loss, norm = _step_that_fits(run, current, len(own) / images, log)
             pending.append((loss, norm, current, images))
             position.images += images
@@ -336,7 +347,7 @@ def _epoch(
                     gradient_norm=float(norm),
                     lr=lr,
                 )
-        if run.device.type == "cpu" or len(pending) >= CHECK_EVERY or position.step + 1 == total:
+        if looks_at_every_step(run.device) or len(pending) >= CHECK_EVERY or position.step + 1 == total or due():
             settle()
         position.step += 1
         position.steps += 1
@@ -348,8 +359,7 @@ def _epoch(
             total,
             _detail(position, shown_images / max(seconds, 1e-9), (train.wait - waited) / max(seconds, 1e-9)),
         )
-        yield
-    position.seconds = time.perf_counter() - started
+        yield not pending
     log.record(
         "train",
         epoch=position.epoch + 1,
@@ -384,8 +394,8 @@ def _step_that_fits(run: _Training, batch: Batch, share: float, log: Log) -> tup
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-        micro = math.ceil(len(batch) / run.position.accumulate)
-        if micro <= 1 or distributed.world() > 1:
+        micro = len(range(*micro_batches(len(batch), run.position.accumulate)[0].indices(len(batch))))
+        if micro <= 2 or distributed.world() > 1:
             raise OutOfMemoryError(
                 f"out of memory with {micro} image(s) of {tuple(batch.images.shape[1:])} at once. Use a smaller "
                 "--size, a smaller model, or --accumulate with several processes."
@@ -394,24 +404,41 @@ def _step_that_fits(run: _Training, batch: Batch, share: float, log: Log) -> tup
         run.optimizer.zero_grad(set_to_none=True)
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
-        half = math.ceil(len(batch) / run.position.accumulate)
-        log.say(f"Out of memory: the micro-batch is now {half} images; {len(batch)} still make one step.")
+        pieces = len(micro_batches(len(batch), run.position.accumulate))
+        log.say(f"Out of memory: a step of {len(batch)} images is now made in {pieces} pieces.")
 
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether the device, or the CPU's allocator, ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error).lower()
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in said or "can't allocate memory" in said
 
 
-def _finish_epoch(run: _Training, val: Batches | None, log: Log, on_best: Callable[[Task, Best], None] | None) -> bool:
-    """Measure the epoch, keep it if it is the best, move on; True when training should stop early."""
+def looks_at_every_step(device: torch.device) -> bool:
+    """Whether a loss can be read without waiting for the device."""
+    return device.type == "cpu"
+
+
+def micro_batches(images: int, pieces: int) -> list[slice]:
+    """Cut a batch into pieces of equal size, give or take one; of at least two images, for batch normalisation."""
+    pieces = max(1, min(pieces, images // 2))
+    return [slice(images * piece // pieces, images * (piece + 1) // pieces) for piece in range(pieces)]
+
+
+def _finish_epoch(run: _Training, val: Batches | None, log: Log, on_best: Callable[[Task, Best], None] | None) -> None:
+    """Measure the epoch, keep it if it is the best, move on."""
     position = run.position
     mean_loss = position.loss_sum / max(1, position.images)
     number = position.epoch + 1
     text = f"epoch {number:>3}/{run.settings.epochs}  loss {mean_loss:.4f}"
-    stop_early = False
     if val is not None:
-        metrics = evaluate(run.averaged, val).metric.compute()
+        distributed.share_buffers(run.averaged)
+        try:
+            metrics = evaluate(run.averaged, val).metric.compute()
+        except DivergedError as error:
+            if run.last_batch is None:
+                raise
+            raise _NotFiniteError("a validation score", run.last_batch) from error
         value = metrics[run.task.headline]
         better = position.best is None or value > position.best.value
         if better:
@@ -425,14 +452,12 @@ def _finish_epoch(run: _Training, val: Batches | None, log: Log, on_best: Callab
         log.record("epoch", epoch=number, train_loss=mean_loss, val=metrics)
         if run.settings.schedule == "plateau" and run.plateau.update(value):
             log.say(f"Validation has settled: the learning rate is now {run.plateau.factor * run.peak:.3g}.")
-        stop_early = 0 < run.settings.patience <= position.waited
     else:
         log.record("epoch", epoch=number, train_loss=mean_loss)
     log.display.say(text)
     position.epoch, position.step, position.loss_sum, position.images = number, 0, 0.0, 0
-    if stop_early:
+    if run.finished and number < run.settings.epochs:
         log.say(f"No better {run.task.headline} for {position.waited} epochs: stopped after epoch {number}.")
-    return stop_early
 
 
 def _roll_back(

@@ -3,13 +3,16 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from striate.errors import StriateError
 
 LINE_EVERY = 15.0  # seconds between two lines where there is no terminal
 REFRESH_EVERY = 0.1  # seconds between two updates of the bar
@@ -98,13 +101,15 @@ class Log:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
             if position is not None:
-                self._file.truncate(position)
+                self._file.truncate(min(position, path.stat().st_size))
+                self._file.seek(0, os.SEEK_END)  # where `tell` would otherwise still see the old end
 
     def record(self, event: str, **values: Any) -> None:
         """One event: a line of the record."""
         line = {"event": event} | values
         if self._file is not None:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            with _writing(self._file.name):
+                self._file.write(json.dumps(line).encode() + b"\n")
         for sink in self._sinks:
             sink.record(line)
 
@@ -117,14 +122,24 @@ class Log:
         """Bytes of the record so far, all of them on disk."""
         if self._file is None:
             return 0
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _writing(self._file.name):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
         """Write out what is left."""
         self.display.close()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk was met, and said, before
+                self._file.close()
         for sink in self._sinks:
             sink.close()
+
+
+@contextmanager
+def _writing(name: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StriateError(f"cannot write {name}: {error}. Make room, then go on with --resume.") from error

@@ -45,7 +45,10 @@ class Precision:
 
 
 def candidates(settings: TrainSettings) -> list[Precision]:
-    """What the settings leave open, plain float32 first."""
+    """What the settings leave open, plain float32 first; a deterministic run leaves nothing to timing."""
+    if settings.deterministic:
+        dtype = "float32" if settings.precision == "auto" else settings.precision
+        return [Precision(dtype, settings.channels_last is True)]
     dtypes = ["float32", "bfloat16"] if settings.precision == "auto" else [settings.precision]
     formats = [False, True] if settings.channels_last == "auto" else [settings.channels_last]
     return [Precision(dtype, channels_last) for dtype in dtypes for channels_last in formats]

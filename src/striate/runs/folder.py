@@ -40,8 +40,8 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """What an exact resume needs."""
-        return self.path / "state" / "last.safetensors"
+        """What an exact resume needs: the last state, and the one at the start of its epoch."""
+        return self.path / "state"
 
     @property
     def metrics(self) -> Path:

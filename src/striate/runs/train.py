@@ -1,5 +1,6 @@
 """Training, from settings to a finished run folder; and the same again from where a run was stopped."""
 
+import os
 import shlex
 import signal
 import sys
@@ -21,14 +22,14 @@ from striate.data.preprocess import Preprocessing
 from striate.engine import distributed, precision
 from striate.engine.batch_size import largest_batch
 from striate.engine.checkpoint import Store
-from striate.engine.fit import Best, Fitted, fit
+from striate.engine.fit import Best, Fitted, fit, out_of_memory
 from striate.engine.log import Display, Log, Sink
-from striate.errors import InterruptedRunError
-from striate.runs.evaluate import evaluate_run
+from striate.errors import InterruptedRunError, UsageError
+from striate.runs.evaluate import evaluate_run, headline_split
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
-from striate.runs.prepare import Prepared, device_of, from_anywhere, loader, prepare
+from striate.runs.prepare import Prepared, device_of, evaluation_batch, from_anywhere, loader, prepare
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -69,7 +70,9 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
         StriateError: of the kind that went wrong; what was trained so far is kept and can be resumed.
     """
     display = display or Display()
-    if out is not None:
+    if distributed.rank() != 0:
+        display = Display(quiet=True)
+    if out is not None and distributed.rank() == 0:
         refuse_taken(out)
     with distributed.processes(device_of(resolved.settings.device)) as (rank, _):
         prepared = prepare(from_anywhere(resolved))
@@ -92,12 +95,18 @@ def resume_run(run: RunFolder, *, display: Display | None = None) -> Run:
     A run that has ended is only evaluated and reported again.
     """
     display = display or Display()
+    if distributed.rank() != 0:
+        display = Display(quiet=True)
     resolved = run.resolved
     settings = resolved.settings
     _warn_of_other_versions(run, display)
+    if settings.weights is not None:  # the state holds what became of them
+        resolved = Resolved(settings=replace(settings, weights=None), sources=resolved.sources)
     with distributed.processes(device_of(settings.device)), at_most_threads(settings):
         preprocessing = Preprocessing.from_json(run.document["preprocessing"])
         prepared = prepare(resolved, splits_file=run.split, preprocessing=preprocessing)
+        for note in prepared.splits.notes:
+            display.say(f"Note: {note}.")
         assert isinstance(settings.batch, int)
         assert isinstance(settings.channels_last, bool)
         chosen = precision.Precision(settings.precision, settings.channels_last)
@@ -113,22 +122,30 @@ def settle_machine(prepared: Prepared, display: Display) -> tuple[Prepared, int,
     if settings.batch == "auto":
         decided["batch"] = largest_batch(prepared.task, _sample(prepared, 1), len(prepared.splits.indices["train"]))
     batch = int(decided.get("batch", settings.batch))
-    sample = _sample(prepared, max(1, batch // settings.accumulate // distributed.world()))
-    chosen, timed = precision.choose(prepared.task, sample, settings)
+    chosen, timed = _timed(prepared, max(2, batch // settings.accumulate // distributed.world()))
     decided |= {"precision": chosen.dtype, "channels_last": chosen.channels_last}
     decided = distributed.same_for_all(decided)
     chosen = precision.Precision(str(decided["precision"]), bool(decided["channels_last"]))
     if settings.batch == "auto":
         resolved = resolved.because("measured", batch=decided["batch"])
         display.say(f"Batch: {decided['batch']} images, the most that fits or that still makes it faster.")
+    left_open = {name: decided[name] for name in ("precision", "channels_last") if getattr(settings, name) == "auto"}
+    resolved = resolved.because("measured" if timed else "deterministic", **left_open)
     if timed:
-        resolved = resolved.because(
-            "measured",
-            **{name: decided[name] for name in ("precision", "channels_last") if getattr(settings, name) == "auto"},
-        )
         rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in timed.items())
         display.say(f"Precision: {chosen} (images/s of a training step: {rates}).")
     return replace(prepared, resolved=resolved), int(decided.get("batch", batch)), chosen
+
+
+def _timed(prepared: Prepared, size: int) -> tuple[precision.Precision, dict[str, float]]:
+    """The choice of precision on the largest batch, of ``size`` images or fewer, that fits."""
+    while True:
+        try:
+            return precision.choose(prepared.task, _sample(prepared, size), prepared.resolved.settings)
+        except RuntimeError as error:
+            if not out_of_memory(error) or size <= 2:
+                raise
+        size //= 2
 
 
 def _sample(prepared: Prepared, size: int) -> Batch:
@@ -139,8 +156,6 @@ def _sample(prepared: Prepared, size: int) -> Batch:
 
 def introduce(prepared: Prepared, display: Display) -> None:
     """Say what was found and what is about to happen."""
-    if distributed.rank() != 0:
-        return
     dataset, settings = prepared.dataset, prepared.resolved.settings
     counts = ", ".join(f"{len(indices):,} {name}" for name, indices in prepared.splits.indices.items())
     where = f" at {dataset.path}" if dataset.path else ""
@@ -166,12 +181,14 @@ def _fit(
     prepared.task.to(prepared.device)
     rank = distributed.rank()
     store = Store(run.state)
-    state = store.load() if resuming else None
+    state, epoch_start = store.load() if resuming else (None, None)
     train = loader(prepared, "train", batch=batch, training=True)
     has_val = len(prepared.splits.indices.get("val", ())) > 0
-    val = loader(prepared, "val", batch=max(batch, 256), training=False) if has_val else None
-    if rank != 0:
-        display = Display(quiet=True)
+    val = (
+        loader(prepared, "val", batch=evaluation_batch(prepared.preprocessing.size), training=False)
+        if has_val
+        else None
+    )
     log = Log(
         run.metrics if rank == 0 else None,
         display,
@@ -200,11 +217,8 @@ def _fit(
             metrics = {"split": "val", "epoch": best.epoch, "values": best.metrics}
             write_model(run.model, task, replace(card, metrics=metrics))
 
-    torch.manual_seed(settings.seed + rank)  # dropout; each process draws its own
-    if settings.deterministic:
-        torch.use_deterministic_algorithms(True)
     try:
-        with _stop_signals() as stop:
+        with _locked(run.path), _strict(settings.deterministic), _stop_signals() as stop:
             fitted = fit(
                 prepared.task,
                 train,
@@ -216,28 +230,27 @@ def _fit(
                 batch=batch,
                 store=store,
                 resume=state,
+                epoch_start=epoch_start,
                 on_best=keep,
                 stop=stop,
                 name_of=lambda indices: [prepared.dataset.ids[int(index)] for index in indices],
             )
-        display.close()
-        if rank == 0 and fitted.best is None:
-            write_model(run.model, prepared.task, replace(card, metrics={"split": "none", "epoch": fitted.epochs}))
-        distributed.barrier()
-        return _finish(run, prepared, train, fitted, log, display)
+            display.close()
+            if rank == 0 and fitted.best is None:
+                write_model(run.model, prepared.task, replace(card, metrics={"split": "none", "epoch": fitted.epochs}))
+            distributed.barrier()
+            return _finish(run, prepared, train, fitted, log, display)
     except InterruptedRunError:
         raise InterruptedRunError(
             f"interrupted; everything so far is saved. Go on with 'striate train --resume {run.path}'."
         ) from None
     finally:
-        if settings.deterministic:
-            torch.use_deterministic_algorithms(False)
         log.close()
 
 
 def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, log: Log, display: Display) -> Run:
     """Measure the kept weights, write the report, and say how it went."""
-    split = next(name for name in ("test", "val", "train") if len(prepared.splits.indices.get(name, ())))
+    split = headline_split(prepared.splits)
     evaluation = evaluate_run(run, prepared, split=split, display=display)
     best: dict[str, Any] = {"epoch": fitted.epochs, "split": "none", "metrics": {}}
     if fitted.best is not None:
@@ -253,7 +266,8 @@ def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, l
         report=run.report,
     )
     unread = distributed.gathered(train.skipped)
-    skipped = [asdict(item) for item in (*prepared.skipped, *unread)]
+    by_source = {item.source: item for item in (*prepared.skipped, *unread)}  # each process names what it met
+    skipped = [asdict(item) for item in by_source.values()]
     if distributed.rank() == 0:
         log.record("skipped", files=skipped)
         log.record("end", result=finished.to_json())
@@ -284,7 +298,7 @@ def _data_card(prepared: Prepared) -> dict[str, Any]:
 
 def _about(prepared: Prepared) -> dict[str, Any]:
     return {
-        "command": shlex.join(["striate", *sys.argv[1:]]) if Path(sys.argv[0]).name == "striate" else "Python",
+        "command": _command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "parameters": sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad),
         "data": _data_card(prepared)
@@ -295,6 +309,12 @@ def _about(prepared: Prepared) -> dict[str, Any]:
             for key, value in prepared.preprocessing.to_json().items()
         },
     }
+
+
+def _command() -> str:
+    program = Path(sys.argv[0])
+    ours = program.name == "striate" or program.parts[-2:] == ("striate", "__main__.py")
+    return shlex.join(["striate", *sys.argv[1:]]) if ours else "Python"
 
 
 def _warn_of_other_versions(run: RunFolder, display: Display) -> None:
@@ -324,6 +344,40 @@ def at_most_threads(settings: TrainSettings) -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _strict(deterministic: bool) -> Generator[None]:
+    """Refuse operations that may differ between two runs, where that was asked for."""
+    if not deterministic:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Keep a second process from training the same run, where the system has locks that end with their process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    if distributed.rank() != 0:
+        yield
+        return
+    (folder / "state").mkdir(exist_ok=True)
+    with (folder / "state" / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"another process is training the run {folder}; wait for it, or stop it.") from None
+        yield
 
 
 @contextmanager
