@@ -119,7 +119,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of an image file; raises `ImageError` where there are none."""
     try:
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise ImageError(path, "missing", f"cannot be opened ({_words(error)})") from error
     if not data:
         raise ImageError(path, "empty", "the file has zero bytes")
@@ -140,18 +140,34 @@ def decode(data: bytes, source: Path | str) -> Pixels:
         ImageError: a `DataError`, whatever goes wrong.
     """
     with _opened(BytesIO(data), source) as picture:
-        _check_size(picture, source)
+        return from_picture(picture, source)
+
+
+def from_picture(picture: Image.Image, source: Path | str) -> Pixels:
+    """The pixels of a Pillow image of any mode, turned as its EXIF orientation says.
+
+    Args:
+        picture: decoded or not.
+        source: what to call it in an error.
+
+    Returns:
+        (H, W, 1) or (H, W, 3) uint8, contiguous and writable.
+
+    Raises:
+        ImageError: a `DataError`, whatever goes wrong.
+    """
+    _check_size(picture, source)
+    with _quiet():
         try:
             picture.load()
             orientation = _orientation(picture)  # after load: TIFF is turned by Pillow, PNG may carry it at the end
             pixels = _pixels(picture)
-        except ImageError:
-            raise
         except MemoryError as error:
             reason = f"the decoder got no memory for {picture.width}x{picture.height} pixels"
             raise ImageError(source, "too large", reason) from error
         except Exception as error:
-            raise ImageError(source, "damaged", f"truncated or damaged {picture.format} ({_words(error)})") from error
+            kind = picture.format or f"{picture.mode} image"
+            raise ImageError(source, "damaged", f"truncated or damaged {kind} ({_words(error)})") from error
     if pixels is None:
         raise ImageError(source, "unsupported", f"its {picture.mode} pixels lie outside of every known range")
     return np.ascontiguousarray(upright(pixels, orientation))

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from striate.core.annotations import Classification, Classifications
 from striate.core.batch import Batch
-from striate.data.images import IMAGE_SUFFIXES, decode, read_image
+from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, read_image
 from striate.data.preprocess import Pixels
 from striate.errors import DataError, UsageError, did_you_mean
 from striate.runs.folder import RunFolder, is_run
@@ -213,7 +212,7 @@ def _large(source: Source) -> bool:
     """Whether decoding takes long enough to be worth a thread: threads that only hold Python's lock slow each other."""
     try:
         return not isinstance(source, str | os.PathLike) or Path(source).stat().st_size > LARGE
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -238,30 +237,32 @@ def pixels_of(source: Source, name: str) -> Pixels:
     if isinstance(source, bytes):
         return decode(source, name)
     if isinstance(source, Image.Image):
-        with BytesIO() as file:
-            source.save(file, "TIFF" if source.mode in ("CMYK", "F", "I;16") else "PNG")
-            return decode(file.getvalue(), name)
+        return from_picture(source, name)
     if isinstance(source, Tensor):
         array = source.detach().cpu()
-        if array.ndim != 3 or array.shape[0] not in (1, 3):
+        if array.ndim != 3 or array.shape[0] not in (1, 3) or 0 in array.shape:
             raise DataError(f"{name} is a tensor of shape {tuple(array.shape)}; expected (1 or 3, height, width).")
         if array.is_floating_point():
-            if float(array.min()) < 0 or float(array.max()) > 1:
+            if not (float(array.min()) >= 0 and float(array.max()) <= 1):  # written so that not-a-number is refused too
                 raise DataError(f"{name} is a float tensor outside 0 to 1: give images before any normalisation.")
             array = (array * 255).round().to(torch.uint8)
-        return np.ascontiguousarray(_eight_bits(array.permute(1, 2, 0).numpy(), name))
+        if array.dtype != torch.uint8:
+            raise DataError(f"{name} has the type {array.dtype}; expected uint8 from 0 to 255, or float from 0 to 1.")
+        return np.ascontiguousarray(array.permute(1, 2, 0).numpy())
     if isinstance(source, np.ndarray):
         array = source[:, :, None] if source.ndim == 2 else source
         if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
             raise DataError(f"{name} is an array of shape {source.shape}; expected (height, width[, 1 or 3]).")
-        return np.ascontiguousarray(_eight_bits(array, name))
-    return read_image(Path(source))
-
-
-def _eight_bits(array: NDArray[Any], name: str) -> Pixels:
-    if array.dtype != np.uint8:
-        raise DataError(f"{name} has the type {array.dtype}; expected uint8 from 0 to 255.")
-    return array
+        if array.dtype != np.uint8:
+            raise DataError(f"{name} has the type {array.dtype}; expected uint8 from 0 to 255.")
+        return np.ascontiguousarray(array)
+    try:
+        path = Path(source)
+    except TypeError as error:
+        raise DataError(
+            f"{name} is of the type {type(source).__name__}; expected a path, bytes or an image."
+        ) from error
+    return read_image(path)
 
 
 def expand(sources: Sequence[str]) -> list[str | bytes]:
