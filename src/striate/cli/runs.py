@@ -21,10 +21,10 @@ def command(ctx: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER, oldest first."""
-    from striate.runs.compare import overview
+    from striate.runs.compare import overviews
     from striate.runs.folder import find_runs
 
-    rows = [overview(run) for run in find_runs(folder)]
+    rows = overviews(find_runs(folder))
     if as_json:
         print_json({"schema": "striate.runs/1", "runs": rows})
         return

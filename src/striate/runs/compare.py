@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from striate.errors import UsageError
+from striate.errors import StriateError, UsageError
 from striate.runs.folder import RunFolder
 
 COMPARE_SCHEMA = "striate.comparison/1"
@@ -26,6 +26,18 @@ def overview(run: RunFolder) -> dict[str, Any]:
         row |= {"split": result["split"], "seconds": result["seconds"], "best_epoch": result["best"]["epoch"]}
         row |= result["metrics"]
     return row
+
+
+def overviews(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """One row per run; that of a damaged one says so as its state."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            rows.append(overview(run))
+        except (StriateError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+            reason = " ".join(str(error).split()) if isinstance(error, StriateError) else repr(error)
+            rows.append({"run": str(run.path), "state": f"unreadable: {reason}"})
+    return rows
 
 
 def compare(runs: Sequence[RunFolder]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class RunFolder:
         """
         try:
             document = yaml.safe_load(self.settings.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ModelFileError(f"{self.settings} cannot be read: {error}") from error
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ModelFileError(f"{self.settings} is not the settings file of a run (schema {SCHEMA}).")

@@ -33,7 +33,7 @@ class Card:
     task: dict[str, Any]  # as `Task.to_json`
     preprocessing: Preprocessing
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])  # {split, epoch, values}
-    data: dict[str, Any] = field(default_factory=dict[str, Any])  # {name, path, licence, fingerprints by split}
+    data: dict[str, Any] = field(default_factory=dict[str, Any])  # {name, source, root, split, licence, fingerprints}
     licence: str = "not stated"  # of the weights
     striate: str = ""  # version that wrote the file
 
@@ -115,9 +115,41 @@ def _card(path: Path, metadata: dict[str, str]) -> Card:
             )
         document["preprocessing"] = Preprocessing.from_json(document["preprocessing"])
         document["size"] = tuple(document["size"])
-        return Card(**document)
+        card = Card(**document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path} has a card that cannot be read: {error!r}.") from error
+    wrong = _misfits(vars(card))
+    if wrong:
+        raise ModelFileError(f"{path} has a card that cannot be read: {'; '.join(wrong)}.")
+    return card
+
+
+def _misfits(fields: dict[str, Any]) -> list[str]:
+    """Fields of a card that do not hold what they must, in words."""
+    task, data, size, preprocessing = (fields[name] for name in ("task", "data", "size", "preprocessing"))
+    fits = {
+        "model must be text": isinstance(fields["model"], str),
+        "channels must be a whole number above 0": _is_count(fields["channels"]),
+        "size must be two whole numbers above 0": len(size) == 2 and all(map(_is_count, size)),
+        "task must be a mapping with the task's name and its classes, two or more texts": isinstance(task, dict)
+        and isinstance(task.get("task"), str)
+        and isinstance(task.get("classes"), list)
+        and len(task["classes"]) >= 2
+        and all(isinstance(name, str) for name in task["classes"]),
+        "preprocessing must make what the model takes": preprocessing.size == size
+        and preprocessing.channels == fields["channels"],
+        "metrics must be a mapping": isinstance(fields["metrics"], dict),
+        "data must be a mapping, its fingerprints and its split too": isinstance(data, dict)
+        and all(isinstance(data.get(name) or {}, dict) for name in ("fingerprints", "split")),
+        "data's source and root must be text": isinstance(data, dict)
+        and all(isinstance(data.get(name) or "", str) for name in ("source", "root")),
+        "licence and striate must be text": all(isinstance(fields[name], str) for name in ("licence", "striate")),
+    }
+    return [words for words, fit in fits.items() if not fit]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def load_weights(network: Classifier, tensors: dict[str, Tensor], path: Path) -> None:
