@@ -29,7 +29,7 @@ from striate.runs.evaluate import evaluate_run, headline_split
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
-from striate.runs.prepare import Prepared, device_of, evaluation_batch, from_anywhere, loader, prepare
+from striate.runs.prepare import Prepared, changes, device_of, evaluation_batch, from_anywhere, loader, prepare
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -105,7 +105,7 @@ def resume_run(run: RunFolder, *, display: Display | None = None) -> Run:
     with distributed.processes(device_of(settings.device)), at_most_threads(settings):
         preprocessing = Preprocessing.from_json(run.document["preprocessing"])
         prepared = prepare(resolved, splits_file=run.split, preprocessing=preprocessing)
-        for note in prepared.splits.notes:
+        for note in (*prepared.splits.notes, *changes(prepared, run.document)):
             display.say(f"Note: {note}.")
         assert isinstance(settings.batch, int)
         assert isinstance(settings.channels_last, bool)
