@@ -4,9 +4,10 @@ The command line makes its flags from these fields, so a setting is written down
 Imports nothing heavy; pydantic is loaded when values are validated.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from striate.errors import UsageError, did_you_mean
 
@@ -95,7 +96,8 @@ class TrainSettings:
     tensorboard: bool = setting(False, "machine", "write TensorBoard events too (extra: tensorboard)")
 
 
-NAMES = tuple(entry.name for entry in fields(TrainSettings))
+TYPES: Mapping[str, Any] = {entry.name: entry.type for entry in fields(TrainSettings)}
+NAMES = tuple(TYPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +116,14 @@ class Resolved:
     sources: Mapping[str, str]
 
     def because(self, source: str, **values: Any) -> "Resolved":
-        """The same with what was measured or found out; a value that a person gave is never replaced."""
-        free = {name: value for name, value in values.items() if getattr(self.settings, name) != value}
-        given = [name for name in free if getattr(self.settings, name) != "auto" and self.sources[name] != "default"]
-        if given:
-            raise ValueError(f"{', '.join(given)} given explicitly and must not be replaced")
+        """The same with what was measured or found out; what a person gave is never replaced."""
+        given = [name for name in values if getattr(self.settings, name) != "auto" and self.sources[name] != "default"]
+        replaced = [name for name in given if getattr(self.settings, name) != values[name]]
+        if replaced:
+            raise ValueError(f"{', '.join(replaced)} given explicitly and must not be replaced")
+        free = {name: value for name, value in values.items() if name not in given}
         return Resolved(
-            settings=replace(self.settings, **free), sources={**self.sources, **dict.fromkeys(values, source)}
+            settings=replace(self.settings, **free), sources={**self.sources, **dict.fromkeys(free, source)}
         )
 
 
@@ -128,7 +131,8 @@ def resolve(*layers: Layer) -> Resolved:
     """Lay settings over each other, later over earlier, and validate the result.
 
     Args:
-        layers: from the most general to the most explicit. Text is converted to the setting's type.
+        layers: from the most general to the most explicit. Text is converted to the setting's type, and for a setting
+            that is text whole numbers and paths are converted to it.
 
     Raises:
         UsageError: an unknown setting, or a value that does not fit; names the setting, the source and what fits.
@@ -140,8 +144,15 @@ def resolve(*layers: Layer) -> Resolved:
             key = name.replace("-", "_")
             if key not in sources:
                 raise UsageError(f"unknown setting {name!r} ({layer.source}).{did_you_mean(key, NAMES)}")
-            values[key], sources[key] = value, layer.source
+            values[key], sources[key] = _as_written(value, TYPES[key]), layer.source
     return Resolved(settings=_validated(values, sources), sources=sources)
+
+
+def _as_written(value: Any, kind: Any) -> Any:
+    """A value as it would be typed for a setting of text or of words to choose from: ``64`` as ``"64"``."""
+    takes_text = any(part is str or isinstance(part, str) for part in (kind, *get_args(kind)))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if takes_text and (whole or isinstance(value, os.PathLike)) else value
 
 
 def _validated(values: dict[str, Any], sources: Mapping[str, str]) -> TrainSettings:
@@ -177,7 +188,7 @@ def _misfit(name: str, value: object, source: str) -> str:
 def expected(kind: Any, limits: Mapping[str, Any]) -> str:
     """What a setting takes, in words: ``"a number, at least 0, or auto"``."""
     import types
-    from typing import Union, get_args, get_origin
+    from typing import Union, get_origin
 
     if get_origin(kind) in (types.UnionType, Union):
         return " or ".join(expected(part, limits) for part in get_args(kind))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import striate
 from striate.data.open import open_dataset
+from striate.recipes import recipes
 from striate.runs.folder import RunFolder
 
 
@@ -264,6 +265,9 @@ def test_a_bad_model_file_is_answered_in_words(damage, words: str, run: Path, cl
         (["train", "digits", "--config", "no.yaml"], 2, "no such file"),
         (["train", "digits", "--task", "detection"], 2, "classification"),
         (["train", "--resume", "nowhere"], 2, "does not exist"),
+        (["train", "digits", "--validation", "1.5"], 2, "at most 0.9"),
+        (["models", "resnett"], 2, "Did you mean 'resnet"),
+        (["models", "--task", "clasification"], 2, "Did you mean 'classification'"),
         (["evaluate", "nowhere.safetensors"], 4, "no model file"),
     ],
 )
@@ -303,6 +307,16 @@ def test_help_of_every_command(cli: Cli) -> None:
         assert command in listed
         found = cli(command, "--help")
         assert (found.code, "Usage: striate" in found.out) == (0, True)
+
+
+def test_help_names_the_recipes(cli: Cli) -> None:
+    found = cli("train", "--help").out
+    assert all(name in found for name in recipes())
+
+
+def test_the_data_may_be_given_as_a_setting(cli: Cli) -> None:
+    found = cli("train", "--set", "data=digitz")
+    assert (found.code, "Did you mean 'digits'" in found.err) == (2, True)
 
 
 def test_python_says_the_same(run: Path) -> None:

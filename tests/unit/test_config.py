@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,9 @@ def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> 
         ({"optimizer": "sdg"}, "it takes sgd, adam, adamw"),
         ({"momentum": float("nan")}, "momentum = nan"),
         ({"nesterov": "perhaps"}, "it takes true or false"),
-        ({"model": 5}, "it takes text"),
+        ({"model": ["lenet5"]}, "it takes text"),
+        ({"size": True}, "it takes text"),
+        ({"channels": 2}, "it takes auto, 1, 3"),
     ],
 )
 def test_mistakes_name_the_setting_its_source_and_what_fits(values: dict[str, object], message: str) -> None:
@@ -63,6 +66,32 @@ def test_what_is_measured_never_replaces_what_was_given() -> None:
     assert resolve(line()).because("measured", batch=32).sources["batch"] == "measured"
     with pytest.raises(ValueError, match="batch given explicitly"):
         resolve(line(batch=64)).because("measured", batch=32)
+
+
+def test_what_is_found_out_keeps_the_source_of_what_was_given() -> None:
+    resolved = resolve(line(task="classification", model="lenet5", size="auto"))
+    resolved = resolved.because("data", task="classification", model="lenet5", size="28x28", channels="1")
+    assert {name: resolved.sources[name] for name in ("task", "model", "size", "channels")} == {
+        "task": "command line", "model": "command line", "size": "data", "channels": "data",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("size", 64, "64"),
+        ("channels", 3, "3"),
+        ("root", Path("a") / "b", str(Path("a") / "b")),
+        ("data", Path("d"), "d"),
+    ],
+)
+def test_numbers_and_paths_become_text_where_the_setting_is_text(name: str, value: object, text: str) -> None:
+    assert getattr(resolve(line(**{name: value})).settings, name) == text
+
+
+def test_yaml_takes_bare_numbers() -> None:
+    settings = resolve(read_settings("size: 64\nchannels: 3\n", "f")).settings
+    assert (settings.size, settings.channels) == ("64", "3")
 
 
 def test_every_setting_says_what_it_takes() -> None:

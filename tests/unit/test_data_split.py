@@ -377,3 +377,31 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     dataset = made([0, 1] * 5)
     with pytest.raises(DataError, match="cannot be written"):
         split(dataset).save(tmp_path / "file" / "split.json", dataset)
+
+
+@pytest.mark.parametrize(
+    ("official", "validation", "words"),
+    [
+        ({}, 0.8, "--validation 0.8 leaves nothing to train on: here it takes a share from 0 up to, but without, 0.8"),
+        ({}, 0.85, "up to, but without, 0.8"),
+        ({}, -0.1, "from 0 up"),
+        ({"train": range(6), "test": range(6, 10)}, 1.0, "up to, but without, 1 "),
+    ],
+)
+def test_validation_must_leave_something_to_train_on(
+    official: dict[str, Sequence[int]], validation: float, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        split(made([0, 1] * 5, **official), validation=validation)
+    assert words in str(caught.value)
+
+
+def test_much_of_an_official_train_set_may_be_validation() -> None:
+    found = split(made([0, 1] * 50, train=range(80), test=range(80, 100)), validation=0.9)
+    assert (len(found.indices["train"]), len(found.indices["val"])) == (8, 72)
+
+
+def test_validation_that_cannot_be_used_is_told() -> None:
+    dataset = made([0, 1] * 5, train=range(4), val=range(4, 6), test=range(6, 10))
+    assert "--validation 0.3 is not used" in split(dataset, validation=0.3).notes[0]
+    assert not split(dataset).notes

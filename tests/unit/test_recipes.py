@@ -24,3 +24,9 @@ def test_recipe(name: str) -> None:
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'mnist-lenet5'"):
         read_config("mnist-lenet")
+
+
+def test_an_unknown_recipe_is_answered_with_all_of_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_config("nope")
+    assert all(name in str(caught.value) for name in recipes())

@@ -3,6 +3,7 @@
 import click
 
 from striate.cli.output import print_json, print_table
+from striate.errors import UsageError, did_you_mean
 
 
 @click.command()
@@ -13,6 +14,15 @@ def command(pattern: str | None, task: str | None, as_json: bool) -> None:
     """List the models whose name contains PATTERN, or matches it where it has * or ?; parameters for ten classes."""
     from striate.models.catalog import CATALOG, names, parameters
 
+    tasks = sorted({entry.task for entry in CATALOG.values()})
+    if task is not None and task not in tasks:
+        raise UsageError(
+            f"--task {task}: no model is for that, only for {', '.join(tasks)}.{did_you_mean(task, tasks)}"
+        )
+    if not names(pattern):
+        raise UsageError(
+            f"no model's name holds {pattern!r}.{did_you_mean(pattern or '', CATALOG)} 'striate models' lists them all."
+        )
     rows = [(name, CATALOG[name]) for name in names(pattern) if task in (None, CATALOG[name].task)]
     counts = {name: parameters(name) for name, _ in rows}
     if as_json:

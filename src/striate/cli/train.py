@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal, get_args, get_origin
 
 import click
@@ -10,6 +11,7 @@ import click
 from striate.cli.output import print_json, print_table
 from striate.config import Layer, Resolved, TrainSettings, resolve
 from striate.errors import UsageError
+from striate.recipes import read_config, recipes
 
 GROUPS = {
     "data": "Data",
@@ -24,7 +26,7 @@ class Sections(click.Command):
     """A command whose help shows its flags by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own flags, then one section per group of settings."""
+        """The command's own flags, then one section per group of settings, then the recipes."""
         group_of = {field.name: field.metadata["group"] for field in fields(TrainSettings)}
         rows: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -34,6 +36,9 @@ class Sections(click.Command):
         for title in ("Command", *GROUPS.values()):
             with formatter.section(title):
                 formatter.write_dl(rows[title])
+        with formatter.section("Recipes, for --config"):
+            for line in wrap(", ".join(recipes()), formatter.width - 4, break_on_hyphens=False):
+                formatter.write_text(line)
 
 
 def settings_flags(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,8 +113,6 @@ def command(
 
 
 def _settings(data: str | None, config: str | None, pairs: tuple[str, ...], given: dict[str, Any]) -> Resolved:
-    from striate.recipes import read_config
-
     explicit: dict[str, Any] = dict(given)
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -119,9 +122,10 @@ def _settings(data: str | None, config: str | None, pairs: tuple[str, ...], give
     if data is not None:
         explicit["data"] = data
     layers = [read_config(config)] if config is not None else []
-    if data is None and not any("data" in layer.values for layer in layers):
+    layers.append(Layer(source="command line", values=explicit))
+    if not any("data" in layer.values for layer in layers):
         raise UsageError("which data? Give a path or a name, as in 'striate train digits'.")
-    return resolve(*layers, Layer(source="command line", values=explicit))
+    return resolve(*layers)
 
 
 def _show(run: Any, as_json: bool) -> None:

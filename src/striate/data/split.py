@@ -149,19 +149,23 @@ def split(
             Images of one group never end on both sides of a split that is drawn.
 
     Raises:
-        UsageError: fractions or ``group_by`` that do not fit.
+        UsageError: fractions, ``validation`` or ``group_by`` that do not fit.
     """
-    if validation is not None:
-        fractions = (1 - validation - fractions[2], validation, fractions[2])
     _check_fractions(fractions)
     keys = None if group_by is None else _group_keys(dataset, group_by)
     official = {name: rows for name, rows in dataset.splits.items() if len(rows)}
+    notes: list[str] = []
     how = f", seed {seed}" + (f", grouped by {group_by!r}" if group_by else "")
     if set(official) <= {"train"}:
+        if validation is not None:
+            _check_validation(validation, 1 - fractions[2], "what the test split leaves")
+            fractions = (1 - validation - fractions[2], validation, fractions[2])
         drawn = _draw(dataset, np.arange(len(dataset), dtype=np.int64), fractions, seed, keys)
         shares = "/".join(f"{100 * fraction:g}" for fraction in fractions)
         origin = f"drawn {shares} by class{how}"
     elif set(official) == {"train", "test"}:
+        if validation is not None:
+            _check_validation(validation, 1.0, "all of train")
         total = len(official["train"])
         share = min(total * _VAL_SHARE, _VAL_MOST) / total if validation is None else validation
         drawn = _draw(dataset, official["train"], (1 - share, share, 0.0), seed, keys)
@@ -172,8 +176,10 @@ def split(
     else:
         drawn = {name: np.sort(rows) for name, rows in official.items()}
         origin = f"official {', '.join(drawn)}"
+        if validation is not None:
+            notes.append(f"--validation {validation:g} is not used, because the splits are the data's own")
     drawn = {name: drawn[name] for name in ("train", "val", "test") if name in drawn} | drawn
-    notes = _missing(dataset, drawn)
+    notes += _missing(dataset, drawn)
     if keys is not None:
         notes += _straddling(drawn, keys)
     return Splits(
@@ -189,6 +195,14 @@ def split(
 def _check_fractions(fractions: tuple[float, float, float]) -> None:
     if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
         raise UsageError(f"fractions {fractions}: expected three for train, val and test that sum to 1, train above 0.")
+
+
+def _check_validation(share: float, most: float, what: str) -> None:
+    if not 0 <= share < most - 1e-9:
+        raise UsageError(
+            f"--validation {share:g} leaves nothing to train on: here it takes a share from 0 up to, but without, "
+            f"{most:g} ({what})."
+        )
 
 
 def _group_keys(dataset: Dataset, group_by: str) -> list[str]:

@@ -27,4 +27,7 @@ def read_config(name: str) -> Layer:
         return read_settings(path.read_text(encoding="utf-8"), f"file {name}")
     if name in recipes():
         return read_settings(files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"recipe {name}")
-    raise UsageError(f"--config {name}: no such file, and no recipe of that name.{did_you_mean(name, recipes())}")
+    raise UsageError(
+        f"--config {name}: no such file, and no recipe of that name.{did_you_mean(name, recipes())} "
+        f"The recipes are {', '.join(recipes())}."
+    )
