@@ -141,14 +141,6 @@ class ClassificationMetric:
             "bin_confidence": self._bin_confidence,
         }
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go back to what `state` gave; raises `ValueError` when it belongs to another number of classes."""
-        own = self.state()
-        if {name: total.shape for name, total in own.items()} != {name: each.shape for name, each in state.items()}:
-            raise ValueError(f"this is not the state of a metric of {self.classes} classes.")
-        for name, total in own.items():
-            total.copy_(state[name])
-
     @property
     def count(self) -> int:
         """N, the number of images taken in."""

@@ -41,5 +41,5 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
-        """What `tasks.catalog.build` needs to make the task again around a network."""
+        """What `striate.runs.model_file.build_task` needs to make the task again around a network."""
         raise NotImplementedError
