@@ -41,6 +41,7 @@ class TrainSettings:
         "auto", "data", "share of train held out for validation where the data has none; 0: none", low=0, high=0.9
     )
     group_by: str | None = setting(None, "data", "column, or pattern on the file name, whose equals stay in one split")
+    splits: str | None = setting(None, "data", "split file that 'striate data split' wrote; none is drawn then")
     max_bad: float = setting(
         0.01, "data", "share of unreadable images above which the run does not start", low=0, high=1
     )

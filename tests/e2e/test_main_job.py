@@ -145,12 +145,21 @@ def test_predict_lists_what_it_cannot_read(run: Path, digits: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("https://example.org/a.jpg", "is a URL"), ("nothing.png", "does not exist"), ("*.nothing", "nothing matches")],
+    [("https://example.org/a.jpg", "is a URL"), ("*.nothing", "nothing matches")],
 )
 def test_predict_answers_what_is_not_there(source: str, words: str, run: Path, cli: Cli) -> None:
     found = cli("predict", run, source)
     assert found.code == 2
     assert words in found.err
+
+
+def test_predict_lists_what_is_not_there_and_predicts_the_rest(run: Path, digits: Path, cli: Cli) -> None:
+    found = cli("predict", run, "nofile.png", sorted(digits.iterdir())[0], "--json")
+    assert found.code == 3
+    assert [item["source"] for item in found.json["failed"]] == ["nofile.png"]
+    assert len(found.json["predictions"]) == 1
+    with pytest.warns(UserWarning, match="1 inputs could not be read"):
+        assert len(striate.load(run).predict(["nofile.png"])) == 0
 
 
 def test_predict_sees_the_pixels_that_validation_saw(run: Path, digits: Path) -> None:
@@ -181,7 +190,8 @@ def test_predict_sees_the_pixels_that_validation_saw(run: Path, digits: Path) ->
 
 
 def test_predict_refuses_arrays_of_another_kind(run: Path) -> None:
-    found = striate.load(run).predict([np.zeros((28, 28), np.float32), np.zeros((2, 28, 28, 3), np.uint8)])
+    with pytest.warns(UserWarning, match="2 inputs could not be read"):
+        found = striate.load(run).predict([np.zeros((28, 28), np.float32), np.zeros((2, 28, 28, 3), np.uint8)])
     assert len(found) == 0
     assert ["float32" in found.failed[0].error, "shape (2, 28, 28, 3)" in found.failed[1].error] == [True, True]
 

@@ -105,3 +105,23 @@ def test_the_record_holds_every_epoch_and_the_end(cli: Cli, tmp_path: Path) -> N
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3]
     assert events[-1]["event"] == "end"
     assert events[-1]["result"]["schema"] == "striate.run/1"
+
+
+def test_a_split_file_says_who_is_trained_on(cli: Cli, tmp_path: Path, digits_folder: Path) -> None:
+    file = tmp_path / "split.json"
+    made = cli("data", "split", digits_folder, "--fractions", "0.5,0.25,0.25", "--out", file)
+    assert made.code == 0, made.err
+    found = cli("train", digits_folder, *FAST[1:], *PLAIN, "--size", 28, "--splits", file, "--out", tmp_path / "run")
+    assert found.code == 0, found.err
+    wanted, used = (json.loads(path.read_text())["splits"] for path in (file, tmp_path / "run" / "split.json"))
+    assert used == wanted
+
+
+def test_an_extra_that_is_missing_leaves_nothing_behind(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("striate.runs.tensorboard.find_spec", lambda name: None)
+    found = cli("train", *FAST, "--tensorboard", "--out", tmp_path / "run")
+    assert found.code == 2
+    assert "striate[tensorboard]" in found.err
+    assert not (tmp_path / "run").exists()

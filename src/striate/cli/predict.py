@@ -1,5 +1,6 @@
 """``striate predict``."""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -24,9 +25,11 @@ def command(model: Path, sources: tuple[str, ...], out: Path | None, batch: int,
     from striate.runs.pictures import save_annotated
 
     inputs = expand(sources)
-    found = load(model, device=device).predict(inputs, batch=batch)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # what failed is listed below
+        found = load(model, device=device).predict(inputs, batch=batch)
     if out is not None:
-        save_annotated(found, inputs, out)
+        files = save_annotated(found, inputs, out)
+        click.echo(f"Wrote {len(files)} pictures to {out}.", err=True)
     if as_json:
         print_json(found.to_json())
     else:

@@ -4,6 +4,7 @@ Letters: a state is captured between two steps. Whatever is not in it must follo
 """
 
 import json
+import shlex
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,9 +123,8 @@ class Store:
             return
         saved = any((self.folder / name).exists() for name in (EPOCH, LAST))
         kept = "The last good checkpoint is intact" if saved else "No checkpoint was written before"
-        raise StriateError(
-            f"{error}. {kept}; make room and go on with 'striate train --resume {self.folder.parent}'."
-        ) from error
+        run = shlex.quote(str(self.folder.parent))
+        raise StriateError(f"{error}. {kept}; make room and go on with 'striate train --resume {run}'.") from error
 
     def load(self) -> tuple[State | None, State | None]:
         """The last state and that of its epoch's start; None where none was written yet.

@@ -20,7 +20,7 @@ def overview(run: RunFolder) -> dict[str, Any]:
         "model": settings["model"],
         "started": document["started"],
         "epochs": epochs[-1]["epoch"] if epochs else 0,
-        "state": "done" if result else f"stopped; resume with 'striate train --resume {run.path}'",
+        "state": "done" if result else f"stopped; resume with {run.resume}",
     }
     if result:
         row |= {"split": result["split"], "seconds": result["seconds"], "best_epoch": result["best"]["epoch"]}

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -57,6 +58,11 @@ class RunFolder:
     def report(self) -> Path:
         """The page for people."""
         return self.path / "report.html"
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on with the run, quoted for a shell and a sentence."""
+        return f"'striate train --resume {shlex.quote(str(self.path))}'"
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -129,7 +135,10 @@ def new_run(out: Path | None, data: str, model: str) -> RunFolder:
     """
     if out is not None:
         refuse_taken(out)
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {out} cannot be made: {error.strerror}.") from None
         return RunFolder(out)
     stem = "-".join([datetime.now().strftime("%Y%m%d-%H%M%S"), _slug(Path(data).name or data), _slug(model)])
     number = 1
@@ -147,8 +156,8 @@ def refuse_taken(out: Path) -> None:
     """Raise `UsageError` where a new run cannot go."""
     if is_run(out):
         raise UsageError(
-            f"{out} holds a run, which is never written over. Go on with it by 'striate train --resume {out}', or "
-            "choose another --out."
+            f"{out} holds a run, which is never written over. Go on with it by {RunFolder(out).resume}, or choose "
+            "another --out."
         )
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; it names the folder of the run.")

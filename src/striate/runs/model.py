@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from striate.core.annotations import Classification, Classifications
 from striate.core.batch import Batch
 from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, read_image
 from striate.data.preprocess import Pixels
-from striate.errors import DataError, UsageError, did_you_mean
+from striate.errors import DataError, UsageError
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import device_of
@@ -158,6 +159,8 @@ class Model:
                     Prediction(source=name, size=size, annotation=annotation, classes=classes)
                     for (name, size, _), annotation in zip(read, found, strict=True)
                 ]
+        if failed:
+            warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
         return Predictions(model=str(self.path), rows=tuple(rows), failed=tuple(failed))
 
     def _chunks(
@@ -269,7 +272,7 @@ def expand(sources: Sequence[str]) -> list[str | bytes]:
     """What a person typed, as images: files, folders (all images below, sorted), globs, ``-`` for standard input.
 
     Raises:
-        UsageError: a URL, which is never fetched; nothing there; a folder or pattern without images.
+        UsageError: a URL, which is never fetched; a folder or pattern without images.
     """
     found: list[str | bytes] = []
     for source in sources:
@@ -293,8 +296,7 @@ def expand(sources: Sequence[str]) -> list[str | bytes]:
                 raise UsageError(f"nothing matches {source!r}.")
             found += matches
         else:
-            siblings = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UsageError(f"{source} does not exist.{did_you_mean(source, siblings)}")
+            found.append(source)  # it is not there, and will be listed as failed
     return found
 
 

@@ -82,8 +82,9 @@ def read_tensors(path: Path) -> tuple[Card, dict[str, Tensor]]:
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}.")
     with path.open("rb") as file:
-        head = file.read(2)
-    if head == b"PK" or head[:1] == b"\x80":
+        head = file.read(9)
+    # A safetensors file begins with eight bytes of length, which may look like anything, and a JSON object.
+    if head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise ModelFileError(
             f"{path} is a pickle (a .pth or .pt file): reading it could run code. A model file of striate is a "
             ".safetensors, as 'striate train' writes it into the run folder."

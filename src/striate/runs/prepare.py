@@ -61,7 +61,9 @@ def from_anywhere(resolved: Resolved) -> Resolved:
     Data that is not there stays as it was typed, and so does the answer of `open_dataset`.
     """
     settings = resolved.settings
-    paths = {name: Path(value).expanduser() for name in ("root", "weights") if (value := getattr(settings, name))}
+    paths = {
+        name: Path(value).expanduser() for name in ("root", "weights", "splits") if (value := getattr(settings, name))
+    }
     data = Path(settings.data).expanduser()
     if settings.data not in NAMES and data.exists():
         paths["data"] = data
@@ -90,6 +92,8 @@ def prepare(
         settings.data, root=Path(settings.root) if settings.root else None, download=settings.download
     )
     check_labels(dataset)
+    if splits_file is None and settings.splits is not None:
+        splits_file = Path(settings.splits)
     if splits_file is not None:
         splits = Splits.load(splits_file, dataset)
     else:
@@ -232,11 +236,9 @@ def device_of(text: str) -> torch.device:
     try:
         device = torch.device(text)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"--device {text} cannot be used here ({reason}). Leave it out to take what is there."
-        ) from None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        there = "cpu, cuda" if torch.cuda.is_available() else "mps, cpu" if torch.backends.mps.is_available() else "cpu"
+        raise UsageError(f"--device {text} cannot be used here; this machine has {there}.") from None
     if text == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device

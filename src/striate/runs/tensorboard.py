@@ -1,22 +1,25 @@
 """Training curves for TensorBoard (extra ``tensorboard``)."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
 
 
+def require_tensorboard() -> None:
+    """Raise `UsageError` where the extra is not installed."""
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the extra of that name: pip install 'striate[tensorboard]'.")
+
+
 class TensorBoard:
     """Writes every number of the record as a scalar; see `striate.engine.log.Sink`."""
 
     def __init__(self, folder: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(
-                "--tensorboard needs the extra of that name: pip install 'striate[tensorboard]'."
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder))
 
     def record(self, event: Mapping[str, Any]) -> None:

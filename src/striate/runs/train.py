@@ -30,6 +30,7 @@ from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, writ
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
 from striate.runs.prepare import Prepared, changes, device_of, evaluation_batch, from_anywhere, loader, prepare
+from striate.runs.tensorboard import TensorBoard, require_tensorboard
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -74,6 +75,8 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
         display = Display(quiet=True)
     if out is not None and distributed.rank() == 0:
         refuse_taken(out)
+    if resolved.settings.tensorboard:
+        require_tensorboard()
     with distributed.processes(device_of(resolved.settings.device)) as (rank, _):
         prepared = prepare(from_anywhere(resolved))
         introduce(prepared, display)
@@ -195,12 +198,12 @@ def _fit(
         position=0 if state is None else int(state.values["log"]),
         sinks=_sinks(run, settings) if rank == 0 else (),
     )
-    if resuming:
-        display.say(
-            "Resuming from the start: nothing was saved yet."
-            if state is None
-            else f"Resuming at epoch {state.values['epoch'] + 1}, step {state.values['step'] + 1}."
-        )
+    if resuming and state is None:
+        display.say("Resuming from the start: nothing was saved yet.")
+    elif state is not None:
+        epoch, step = state.values["epoch"], state.values["step"]
+        over = epoch >= settings.epochs
+        display.say("All epochs are done." if over else f"Resuming at epoch {epoch + 1}, step {step + 1}.")
     card = Card(
         model=settings.model,
         channels=prepared.preprocessing.channels,
@@ -241,9 +244,7 @@ def _fit(
             distributed.barrier()
             return _finish(run, prepared, train, fitted, log, display)
     except InterruptedRunError:
-        raise InterruptedRunError(
-            f"interrupted; everything so far is saved. Go on with 'striate train --resume {run.path}'."
-        ) from None
+        raise InterruptedRunError(f"interrupted; everything so far is saved. Go on with {run.resume}.") from None
     finally:
         log.close()
 
@@ -266,7 +267,9 @@ def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, l
         report=run.report,
     )
     unread = distributed.gathered(train.skipped)
-    by_source = {item.source: item for item in (*prepared.skipped, *unread)}  # each process names what it met
+    by_source = {
+        item.source: item for item in (*prepared.skipped, *unread, *evaluation.skipped)
+    }  # each process names what it met
     skipped = [asdict(item) for item in by_source.values()]
     if distributed.rank() == 0:
         log.record("skipped", files=skipped)
@@ -327,8 +330,6 @@ def _warn_of_other_versions(run: RunFolder, display: Display) -> None:
 def _sinks(run: RunFolder, settings: TrainSettings) -> tuple[Sink, ...]:
     if not settings.tensorboard:
         return ()
-    from striate.runs.tensorboard import TensorBoard
-
     return (TensorBoard(run.path / "tensorboard"),)
 
 
