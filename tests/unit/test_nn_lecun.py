@@ -115,3 +115,13 @@ def test_too_few_bits_are_refused():
     with pytest.raises(ValueError, match="cannot tell 5 classes"):
         plus_minus_codes(5, 2)
     assert len(plus_minus_codes(4, 2).unique(dim=0)) == 4
+
+
+def test_radial_basis_stays_exact_under_autocast() -> None:
+    """Scores are small differences of large squares; bfloat16 would round them by whole units."""
+    codes = plus_minus_codes(10, 84)
+    layer, x = RadialBasis(codes), codes[:4] + 0.1 * torch.randn(4, 84, generator=torch.Generator().manual_seed(0))
+    exact = layer(x.bfloat16().float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x.bfloat16())
+    torch.testing.assert_close(found, exact)

@@ -82,6 +82,7 @@ def closed() -> Image.Image:
         (3, "of the type int"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:1 inputs could not be read")
 def test_what_it_cannot_take_is_listed(source: Any, words: str) -> None:
     with pytest.raises(DataError):
         pixels_of(source, "image 0")

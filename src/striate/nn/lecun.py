@@ -140,9 +140,10 @@ class RadialBasis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, N) to (B, K) scores, 0 at a centre and negative elsewhere."""
-        # |x - w|^2 = |x|^2 - 2 x.w + |w|^2: one matrix product instead of a (B, K, N) difference. Always in float32:
-        # the terms are near 84 and their differences small, which half precision would round away.
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            squares = x.square().sum(1, keepdim=True) + self.codes.square().sum(1)
-            return 2 * F.linear(x, self.codes) - squares
+        if x.dtype in (torch.bfloat16, torch.float16):
+            # Never in half precision: the terms are near 84, and their small differences would be rounded away.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.float())
+        # |x - w|^2 = |x|^2 - 2 x.w + |w|^2: one matrix product instead of a (B, K, N) difference.
+        squares = x.square().sum(1, keepdim=True) + self.codes.square().sum(1)
+        return 2 * F.linear(x, self.codes) - squares
