@@ -64,7 +64,9 @@ def loop(trials: int) -> None:
             return len(train.indices) / (time.perf_counter() - started)
 
         pixels = torch.stack([torch.tensor(preprocessing.pixels(dataset.images.read(i))) for i in indices])
-        pixels = pixels.permute(0, 3, 1, 2).contiguous()
+        # With one channel, `contiguous` would keep strides that torch takes for channels-last: not the same settings.
+        pixels = pixels.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        assert pixels.stride(1) == pixels.stride(0)
         labels = dataset.truths.labels[torch.from_numpy(indices)]
         torch.manual_seed(0)
         network = create(name, classes=10, channels=1, size=size)

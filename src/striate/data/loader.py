@@ -297,8 +297,10 @@ class Loader:
         if isinstance(images, ImageArrays) and images.pixels.shape[1:3] == preprocessing.size:
             if images.pixels.shape[3] != preprocessing.channels:
                 return self._shelf(count)
-            pixels = np.ascontiguousarray(images.pixels[self.indices].transpose(0, 3, 1, 2))
-            shelf = _Shelf(torch.from_numpy(pixels))
+            # Copied into a fresh tensor: with one channel a transposed array keeps strides that torch takes for
+            # channels-last, and the whole network would follow. The memory format is the engine's to choose.
+            shelf = self._shelf(count)
+            shelf.pixels_array[:] = images.pixels[self.indices].transpose(0, 3, 1, 2)
             shelf.state[:] = READY
             shelf.sizes[:] = torch.tensor(preprocessing.size)
             return shelf
