@@ -166,7 +166,10 @@ class _Training:
             The batch's mean loss over all processes, and the gradient's norm before clipping; both scalars.
         """
         # Dropout depends on the place in the run, like everything random: a resumed run draws the same.
-        torch.manual_seed((self.settings.seed * 2**32 + self.position.steps) * distributed.world() + distributed.rank())
+        place = (self.settings.seed * 2**32 + self.position.steps) * distributed.world() + distributed.rank()
+        torch.default_generator.manual_seed(place)  # `torch.manual_seed` would queue work for GPUs not yet in use
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(place)
         self.optimizer.zero_grad(set_to_none=True)
         pieces = micro_batches(len(batch), self.position.accumulate)
         loss = torch.zeros((), device=self.device)
