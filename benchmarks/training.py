@@ -8,6 +8,7 @@ what a person would write by hand: images as one uint8 tensor, a permutation, no
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -55,9 +56,17 @@ def loop(trials: int) -> None:
         train = Loader(dataset, indices, preprocessing, batch=BATCH, seed=0, shuffle=True)
         torch.manual_seed(0)
         task = Classification(create(name, classes=10, channels=1, size=size), dataset.classes)
-        settings = TrainSettings(epochs=1, batch=BATCH, lr=0.002, weight_decay=0.0)
+        settings = TrainSettings(epochs=1, batch=BATCH, lr=0.002, schedule="constant", weight_decay=0.0)
 
-        def ours(task: Classification = task, train: Loader = train, settings: TrainSettings = settings) -> float:
+        untrained = copy.deepcopy(task.network.state_dict())
+
+        def ours(
+            task: Classification = task,
+            train: Loader = train,
+            settings: TrainSettings = settings,
+            untrained: dict[str, torch.Tensor] = untrained,
+        ) -> float:
+            task.network.load_state_dict(untrained)  # or the sides would drift apart, and time with them
             started = time.perf_counter()
             log = Log(None, Display(quiet=True))
             fit(task, train, None, settings, log, precision=Precision(), device=CPU, batch=BATCH)
@@ -68,12 +77,15 @@ def loop(trials: int) -> None:
         pixels = pixels.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
         assert pixels.stride(1) == pixels.stride(0)
         labels = dataset.truths.labels[torch.from_numpy(indices)]
-        torch.manual_seed(0)
         network = create(name, classes=10, channels=1, size=size)
 
         def bare(
-            network: torch.nn.Module = network, pixels: torch.Tensor = pixels, labels: torch.Tensor = labels
+            network: torch.nn.Module = network,
+            pixels: torch.Tensor = pixels,
+            labels: torch.Tensor = labels,
+            untrained: dict[str, torch.Tensor] = untrained,
         ) -> float:
+            network.load_state_dict(untrained)
             started = time.perf_counter()
             optimizer = torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=0.0, fused=True)
             network.train()

@@ -171,7 +171,7 @@ class Model:
         waiting: deque[Future[list[_Read | Failed]]] = deque()
         while True:
             while len(waiting) < ahead and (chunk := list(islice(sources, batch))):
-                if not waiting and not any(_large(source) for _, source in chunk):
+                if not waiting and not _large(chunk[0][1]):  # the first speaks for its batch
                     yield self._read(chunk)
                 else:
                     waiting.append(pool.submit(self._read, chunk))
