@@ -23,6 +23,7 @@ from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, split
 from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
+from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
 from striate.models.catalog import create, native_size
 from striate.runs.model_file import load_weights, read_tensors
@@ -45,6 +46,11 @@ class Prepared:
     preprocessing: Preprocessing
     task: Classification  # on the CPU, untrained or with the weights asked for
     device: torch.device
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the network."""
+        return sum(parameter.numel() for parameter in self.task.network.parameters() if parameter.requires_grad)
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,6 @@ def prepare(
     if settings.augment == "auto":
         resolved = resolved.because("data", augment="light" if max(size) <= SMALL else "standard")
     if settings.lr == "auto":
-        from striate.engine.optimizers import peak_lr
-
         resolved = resolved.because("optimizer", lr=peak_lr(settings))
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3

@@ -85,7 +85,7 @@ def rehearse(resolved: Resolved, *, display: Display | None = None) -> Rehearsal
     images = len(few.splits.indices["train"])
     return Rehearsal(
         resolved=prepared.resolved,
-        parameters=sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad),
+        parameters=prepared.parameters,
         images={name: len(indices) for name, indices in prepared.splits.indices.items()},
         steps_per_epoch=whole.steps,
         seconds_per_epoch=seconds * len(prepared.splits.indices["train"]) / images,

@@ -168,10 +168,9 @@ def introduce(prepared: Prepared, display: Display) -> None:
         display.say(f"Note: {note}.")
     if prepared.skipped:
         display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
-    parameters = sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad)
     shape = "x".join(map(str, (*prepared.preprocessing.size, prepared.preprocessing.channels)))
     display.say(
-        f"Model: {settings.model}, {parameters:,} parameters, input {shape}; "
+        f"Model: {settings.model}, {prepared.parameters:,} parameters, input {shape}; "
         f"{settings.optimizer}, {settings.schedule} to lr {settings.lr:g}, batch {settings.batch}, "
         f"{settings.epochs} epochs, augment {settings.augment}, on {prepared.device}."
     )
@@ -303,7 +302,7 @@ def _about(prepared: Prepared) -> dict[str, Any]:
     return {
         "command": _command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "parameters": sum(p.numel() for p in prepared.task.network.parameters() if p.requires_grad),
+        "parameters": prepared.parameters,
         "data": _data_card(prepared)
         | {"format": prepared.dataset.format, "classes": list(prepared.dataset.classes)}
         | {"images": {name: len(indices) for name, indices in prepared.splits.indices.items()}},
