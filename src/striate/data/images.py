@@ -14,6 +14,7 @@ What comes out is uint8 with one channel (grey) or three (RGB):
 
 import hashlib
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -101,6 +102,11 @@ class Header:
     mode: str  # Pillow's word: "L", "RGB", "P", "CMYK", "I;16", ...
     orientation: int  # EXIF, 1 to 8; 1 is upright
     frames: int  # 1 but for animations and multi-page files
+
+
+def cpus() -> int:
+    """CPUs that this process may use: how many threads are worth reading with."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_image(path: Path) -> Pixels:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from striate.core.batch import Batch
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
-from striate.data.images import ImageError
+from striate.data.images import ImageError, cpus
 from striate.data.preprocess import Preprocessing
 from striate.data.reading import read_crop, read_pixels
 from striate.data.transforms.draws import Draws
@@ -116,7 +116,7 @@ class Loader:
         self.augmentation = augmentation
         self.shuffle = shuffle
         self.device = torch.device(device)
-        self.workers = workers or max(1, _cpus() // world)
+        self.workers = workers or max(1, cpus() // world)
         self.rank = rank
         self.world = world
         self.steps = math.ceil(len(self.indices) / batch)
@@ -307,11 +307,6 @@ class Loader:
         crops = self.augmentation is not None and self.augmentation.crop is not None
         size = count * preprocessing.channels * math.prod(preprocessing.size)
         return None if crops or size > min(KEPT_BYTES, _memory() // KEPT_SHARE) else self._shelf(count)
-
-
-def _cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> int:

@@ -1,13 +1,12 @@
 """A look at every image of a data set, by threads: its header, its pixels once decoded, or why there are none."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 from striate.data.dataset import Images
-from striate.data.images import Header, ImageError, ImageFiles, decode, probe, read_bytes
+from striate.data.images import Header, ImageError, ImageFiles, cpus, decode, probe, read_bytes
 from striate.data.preprocess import Pixels
 
 T = TypeVar("T")
@@ -41,7 +40,7 @@ def survey(
         return [look(row, *_decoded(images, row)) for row in rows]
 
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = cpus()
     total = len(images)
     parts = (range(start, min(start + _PART, total)) for start in range(0, total, _PART))
     seen: list[T] = []
