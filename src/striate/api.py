@@ -8,7 +8,9 @@ from striate.config import Layer, Resolved, resolve
 from striate.engine.log import Display
 from striate.models import catalog
 from striate.models.contract import Classifier
+from striate.models.pattern import looks_like_pattern
 from striate.recipes import read_config
+from striate.runs.checkpoints import create_with_weights
 from striate.runs.evaluate import Evaluated, evaluate_model
 from striate.runs.folder import open_run
 from striate.runs.train import Run, resume_run, train_run
@@ -72,26 +74,41 @@ def evaluate(
 
 
 def create(
-    name: str, *, classes: int = 10, channels: int = 3, size: tuple[int, int] | None = None, weights: str | None = None
+    name: str,
+    *,
+    classes: int | None = None,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    origin: str | None = None,
+    new_head: bool = False,
 ) -> Classifier:
     """A network of the catalog, or of a layer pattern, as a `torch.nn.Module`.
 
     Args:
         name: catalog name or layer pattern.
-        classes: number of classes.
-        channels: channels of the input.
-        size: height and width of the input; the model's own, or 32x32 where it takes any.
-        weights: a model file whose weights are loaded.
+        classes: number of classes; the checkpoint's when left out, else the published network's.
+        channels: channels of the images; the published network's when left out. Weights for another number are
+            adapted by the rule of `striate.models.weights.adapt_channels`.
+        size: height and width of the images; the published network's when left out, 32x32 for a layer pattern.
+        weights: a model file of striate, or a checkpoint (``.safetensors``, ``.pth``) of another library.
+        origin: ``torchvision``, ``timm``, ...: the library whose names the checkpoint has.
+        new_head: keep fresh weights in the last layer where the checkpoint has another number of classes.
 
     Raises:
-        UsageError: an unknown name, or a size that the network does not take.
-        ModelFileError: weights that do not fit.
+        UsageError: an unknown name or origin, or a size that the network does not take.
+        ModelFileError: weights that cannot be read or do not fit.
     """
-    network = catalog.create(
-        name, classes=classes, channels=channels, size=size or catalog.native_size(name) or (32, 32)
-    )
     if weights is not None:
-        from striate.runs.model_file import load_weights, read_tensors
-
-        load_weights(network, read_tensors(Path(weights))[1], Path(weights))
-    return network
+        return create_with_weights(
+            name, Path(weights), origin=origin, classes=classes, channels=channels, size=size, new_head=new_head
+        )
+    if looks_like_pattern(name):
+        return catalog.create(name, classes=classes or 10, channels=channels or 3, size=size or (32, 32))
+    line = catalog.find(name)
+    return catalog.create(
+        name,
+        classes=classes or line.classes,
+        channels=channels or line.images[0],
+        size=size or line.images[1:],
+    )

@@ -1,4 +1,8 @@
-"""What every network of the catalog promises, and layer patterns with it."""
+"""What every network of the catalog promises, and layer patterns with it.
+
+The whole catalog is held to its shapes on the meta device, which costs nothing. What needs numbers is asked of the
+small networks and of the smallest network of every architecture file.
+"""
 
 import functools
 import io
@@ -9,15 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from striate.models.catalog import CATALOG, create
+from striate.models.catalog import CATALOG, create, parameters, published
 
 PATTERNS = (
     "[[CONV 8 -> RELU]*2 -> POOL]*2 -> [FC 16 -> RELU]*1 -> FC",
     "CONV 8 3x3 /2 -> BN -> LEAKY -> POOL avg 3x3 /2 -> CONV 12 2x2 -> PRELU -> LRN -> GAP -> DROPOUT 0.2 -> FC",
 )
-ALL = (*CATALOG, *PATTERNS)
-ANY_SIZE = tuple(name for name in ALL if name not in CATALOG or CATALOG[name].size is None)
-RUNS_AT_ANY_SIZE = tuple(name for name in ANY_SIZE if name.startswith(("resnet", "plain")) or "GAP" in name)
+SMALL = 2_000_000  # parameters
+
+
+def _representatives():
+    files = {}
+    for name, line in CATALOG.items():
+        files.setdefault(line.build.func.__module__, []).append((parameters(name), name))
+    return [name for found in files.values() for count, name in found if count < SMALL or (count, name) == min(found)]
+
+
+EVERY = (*CATALOG, *PATTERNS)
+ALL = (*_representatives(), *PATTERNS)
+ANY_SIZE = tuple(name for name in ALL if name not in CATALOG or not CATALOG[name].only_size)
+FULL = {"linear", "lenet300", "lenet300-100"}  # one weight per pixel: built for one size
+RUNS_AT_ANY_SIZE = tuple(name for name in ANY_SIZE if name not in FULL and (name in CATALOG or "GAP" in name))
 CLASSES, CHANNELS = 5, 3
 
 
@@ -30,13 +46,56 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def _size(name):
-    return (CATALOG[name].size if name in CATALOG else None) or (12, 12)  # small, so that the deep ones are quick
+def _size(name, extra=0):
+    """Small, so that the deep ones are quick."""
+    if name not in CATALOG:
+        return (12, 12)
+    line = CATALOG[name]
+    if line.only_size:
+        return line.images[1:]
+    return tuple(max(12, side) + extra for side in line.smallest)
 
 
 def _build(name, seed=0, size=None):
     torch.manual_seed(seed)
     return create(name, classes=CLASSES, channels=CHANNELS, size=size or _size(name))
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_published_network_gives_the_declared_stages_and_scores(name):
+    network = published(name).eval()
+    line = CATALOG[name]
+    images = torch.empty(2, *line.images, device="meta")
+    maps = network.backbone(images)
+    assert len(maps) == len(network.backbone.stages) > 0
+    for stage, features in zip(network.backbone.stages, maps, strict=True):
+        assert features.shape[:2] == (2, stage.channels), stage
+        assert features.dim() == (4 if stage.stride else 2), stage
+    assert len({stage.name for stage in network.backbone.stages}) == len(maps)
+    assert network(images).shape == (2, line.classes)
+    assert (network.classes, network.channels, network.size) == (line.classes, line.images[0], line.images[1:])
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOG if not CATALOG[name].only_size])
+def test_the_smallest_size_is_the_smallest(name):
+    def trains(size):
+        with torch.device("meta"):
+            network = CATALOG[name].build(classes=CLASSES, channels=CHANNELS, size=size).train()
+        network.training_logits(torch.empty(1, CHANNELS, *size, device="meta"))
+
+    height, width = CATALOG[name].smallest
+    trains((height, width))
+    if height > 1:
+        with pytest.raises((RuntimeError, ValueError)):
+            trains((height - 1, width - 1))
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_backward_finds_a_way_to_every_parameter(name):
+    network = published(name).train()
+    logits = network.training_logits(torch.empty(2, *CATALOG[name].images, device="meta"))
+    sum(x.sum() for x in logits.values()).backward()
+    assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
 @functools.cache
@@ -69,18 +128,6 @@ def test_gives_one_score_per_class_and_remembers_what_it_was_built_for(name):
     assert (model.classes, model.channels, model.size) == (CLASSES, CHANNELS, _size(name))
 
 
-@pytest.mark.parametrize("name", ALL)
-@torch.no_grad()
-def test_declared_stages_are_what_comes_out(name):
-    backbone, (height, width) = _model(name).backbone, _size(name)
-    maps = backbone(_images(2, (height, width)))
-    assert len(maps) == len(backbone.stages) > 0
-    for stage, features in zip(backbone.stages, maps, strict=True):
-        assert features.shape[:2] == (2, stage.channels)
-        assert features.dim() == (4 if stage.stride else 2)
-    assert len({stage.name for stage in backbone.stages}) == len(backbone.stages)
-
-
 @pytest.mark.parametrize("name", [name for name in ALL if _model(name).backbone.stages[0].stride])
 @torch.no_grad()
 def test_a_stride_is_how_far_the_image_grows_per_step_on_the_map(name):
@@ -93,8 +140,10 @@ def test_a_stride_is_how_far_the_image_grows_per_step_on_the_map(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_backward_reaches_every_parameter(name):
-    model = _build(name).train()
-    F.cross_entropy(model(_images(8, _size(name))), torch.arange(8) % CLASSES).backward()
+    size = _size(name, extra=8)
+    model = _build(name, size=size).train()
+    logits = model.training_logits(_images(8, size))
+    sum(F.cross_entropy(x, torch.arange(8) % CLASSES) for x in logits.values()).backward()
     unreached = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert unreached == []
 
@@ -115,23 +164,24 @@ def test_an_image_is_scored_alike_alone_and_in_a_batch(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_trains_on_a_batch_of_one_of_the_smallest_size(name):
-    size = CATALOG[name].size or CATALOG[name].smallest if name in CATALOG else (12, 12)
-    model = _build(name, size=size).train()
-    model(_images(1, size)).sum().backward()
+def test_trains_on_a_batch_of_one(name):
+    model = _build(name).train()
+    model(_images(1, _size(name))).sum().backward()
 
 
 @pytest.mark.parametrize("name", ANY_SIZE)
-@pytest.mark.parametrize("size", [(11, 11), (9, 15)])
+@pytest.mark.parametrize("more", [(1, 1), (3, 9)])
 @torch.no_grad()
-def test_takes_odd_and_oblong_images(name, size):
+def test_takes_odd_and_oblong_images(name, more):
+    size = tuple(side + extra for side, extra in zip(_size(name), more, strict=True))
     assert _build(name, size=size).eval()(_images(2, size)).shape == (2, CLASSES)
 
 
 @pytest.mark.parametrize("name", RUNS_AT_ANY_SIZE)
 @torch.no_grad()
 def test_runs_at_another_size_than_it_was_built_for(name):
-    assert _model(name)(_images(2, (13, 10))).shape == (2, CLASSES)
+    height, width = _size(name)
+    assert _model(name)(_images(2, (height + 5, width + 2))).shape == (2, CLASSES)
 
 
 @pytest.mark.parametrize("name", ALL)

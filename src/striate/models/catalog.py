@@ -1,16 +1,19 @@
 """Every architecture by name, and the one way to build a network from a name or a layer pattern."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from striate.errors import UsageError, did_you_mean
+from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.models import pattern as patterns
 from striate.models.backbones import lenet, perceptron, resnet_cifar
 from striate.models.contract import Classifier
+from striate.models.weights import Origin, adapt_channels, fit, growing, matching, to_ours
 
 
 class Builder(Protocol):
@@ -27,69 +30,89 @@ class Architecture:
 
     build: Builder
     summary: str
-    size: tuple[int, int] | None = None  # height, width: the only input size; None: any
+    images: tuple[int, int, int]  # channels, height, width of the published network's input
+    classes: int  # of the published network
+    only_size: bool = False  # it takes images of that size only
     smallest: tuple[int, int] = (1, 1)  # height, width of the smallest input
+    origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # other libraries that have it
     task: str = "classification"
 
 
-_residual = partial(Architecture, smallest=resnet_cifar.SMALLEST)
+class _Family(Protocol):
+    """An architecture file whose networks other libraries have too."""
+
+    def build(self, variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier: ...
+
+    def origins(self, variant: str) -> Mapping[str, Origin]: ...
+
+
+def _imagenet(
+    family: _Family, variant: str, summary: str, *, smallest: tuple[int, int], size: tuple[int, int] = (224, 224)
+) -> Architecture:
+    """A network published with 1,000 classes of colour images."""
+    return Architecture(
+        build=partial(family.build, variant),
+        summary=summary,
+        images=(3, *size),
+        classes=1000,
+        smallest=smallest,
+        origins=family.origins(variant),
+    )
+
+
+_digits = partial(Architecture, images=(1, 28, 28), classes=10)
+
+
+def _cifar(variant: str, summary: str) -> Architecture:
+    return Architecture(
+        build=partial(resnet_cifar.build, variant),
+        summary=summary,
+        images=(3, 32, 32),
+        classes=10,
+        smallest=resnet_cifar.SMALLEST,
+    )
+
 
 CATALOG: dict[str, Architecture] = {
-    "linear": Architecture(
+    # LeCun et al. 1990, 1998
+    "linear": _digits(
         build=partial(perceptron.build, "linear"), summary="one weight per pixel and class (LeCun et al. 1998)"
     ),
-    "lenet300": Architecture(
+    "lenet300": _digits(
         build=partial(perceptron.build, "lenet300"), summary="one hidden layer of 300 units (LeCun et al. 1998)"
     ),
-    "lenet300-100": Architecture(
+    "lenet300-100": _digits(
         build=partial(perceptron.build, "lenet300-100"),
         summary="hidden layers of 300 and 100 units (LeCun et al. 1998)",
     ),
-    "lenet1": Architecture(
+    "lenet1": _digits(
         build=partial(lenet.build, "lenet1"),
-        size=lenet.VARIANTS["lenet1"].size,
+        only_size=True,
         summary="the convolutional network of 1990, 2,578 parameters (LeCun et al. 1990)",
     ),
     "lenet5": Architecture(
         build=partial(lenet.build, "lenet5"),
-        size=lenet.VARIANTS["lenet5"].size,
+        images=(1, 32, 32),
+        classes=10,
+        only_size=True,
         summary="LeNet-5 as published, 60,000 parameters (LeCun et al. 1998)",
     ),
-    "lenet5_modern": Architecture(
+    "lenet5_modern": _digits(
         build=partial(lenet.build, "lenet5_modern"),
-        size=lenet.VARIANTS["lenet5_modern"].size,
+        only_size=True,
         summary="LeNet-5 with max-pooling and ReLU, 61,706 parameters",
     ),
-    "resnet20": _residual(
-        build=partial(resnet_cifar.build, "resnet20"), summary="20 layers with shortcuts (He et al. 2016)"
-    ),
-    "resnet32": _residual(
-        build=partial(resnet_cifar.build, "resnet32"), summary="32 layers with shortcuts (He et al. 2016)"
-    ),
-    "resnet44": _residual(
-        build=partial(resnet_cifar.build, "resnet44"), summary="44 layers with shortcuts (He et al. 2016)"
-    ),
-    "resnet56": _residual(
-        build=partial(resnet_cifar.build, "resnet56"), summary="56 layers with shortcuts (He et al. 2016)"
-    ),
-    "resnet110": _residual(
-        build=partial(resnet_cifar.build, "resnet110"), summary="110 layers with shortcuts (He et al. 2016)"
-    ),
-    "plain20": _residual(
-        build=partial(resnet_cifar.build, "plain20"), summary="resnet20 without its shortcuts (He et al. 2016)"
-    ),
-    "plain32": _residual(
-        build=partial(resnet_cifar.build, "plain32"), summary="resnet32 without its shortcuts (He et al. 2016)"
-    ),
-    "plain44": _residual(
-        build=partial(resnet_cifar.build, "plain44"), summary="resnet44 without its shortcuts (He et al. 2016)"
-    ),
-    "plain56": _residual(
-        build=partial(resnet_cifar.build, "plain56"), summary="resnet56 without its shortcuts (He et al. 2016)"
-    ),
-    "plain110": _residual(
-        build=partial(resnet_cifar.build, "plain110"), summary="resnet110 without its shortcuts (He et al. 2016)"
-    ),
+    # He et al. 2016, section 4.2
+    "resnet20": _cifar("resnet20", "20 layers with shortcuts, for 32x32 images (He et al. 2016)"),
+    "resnet32": _cifar("resnet32", "32 layers with shortcuts, for 32x32 images (He et al. 2016)"),
+    "resnet44": _cifar("resnet44", "44 layers with shortcuts, for 32x32 images (He et al. 2016)"),
+    "resnet56": _cifar("resnet56", "56 layers with shortcuts, for 32x32 images (He et al. 2016)"),
+    "resnet110": _cifar("resnet110", "110 layers with shortcuts, for 32x32 images (He et al. 2016)"),
+    "plain20": _cifar("plain20", "resnet20 without its shortcuts (He et al. 2016)"),
+    "plain32": _cifar("plain32", "resnet32 without its shortcuts (He et al. 2016)"),
+    "plain44": _cifar("plain44", "resnet44 without its shortcuts (He et al. 2016)"),
+    "plain56": _cifar("plain56", "resnet56 without its shortcuts (He et al. 2016)"),
+    "plain110": _cifar("plain110", "resnet110 without its shortcuts (He et al. 2016)"),
 }
 
 
@@ -101,17 +124,17 @@ def names(pattern: str | None = None) -> list[str]:
     return [name for name in CATALOG if fnmatchcase(name.casefold(), glob)]
 
 
-def parameters(name: str) -> int:
-    """Trainable parameters for ten classes, at the network's own size or 32x32, 3 channels where it takes any size.
-
-    Networks of one fixed size are of the time of grey images, and counted for one channel.
-    """
+def published(name: str) -> Classifier:
+    """The network as it was published, for its own images and classes, on the meta device: shapes without weights."""
     architecture = find(name)
+    channels, height, width = architecture.images
     with torch.device("meta"):
-        network = architecture.build(
-            classes=10, channels=1 if architecture.size else 3, size=architecture.size or (32, 32)
-        )
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+        return architecture.build(classes=architecture.classes, channels=channels, size=(height, width))
+
+
+def parameters(name: str) -> int:
+    """Trainable parameters of the published network."""
+    return sum(parameter.numel() for parameter in published(name).parameters() if parameter.requires_grad)
 
 
 def find(name: str) -> Architecture:
@@ -134,7 +157,10 @@ def native_size(name: str) -> tuple[int, int] | None:
     Raises:
         UsageError: for a name that does not exist.
     """
-    return None if patterns.looks_like_pattern(name) else find(name).size
+    if patterns.looks_like_pattern(name):
+        return None
+    architecture = find(name)
+    return architecture.images[1:] if architecture.only_size else None
 
 
 def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
@@ -158,13 +184,113 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
         return patterns.build(name, classes=classes, channels=channels, size=size)
     architecture = find(name)
     asked = f"{size[0]}x{size[1]}"
-    if architecture.size is not None and size != architecture.size:
-        height, width = architecture.size
+    _, height, width = architecture.images
+    if architecture.only_size and size != (height, width):
         raise UsageError(
             f"{name} takes images of {height}x{width} pixels only, not {asked}: set the size to {height}x{width}, so "
             "that images are resized or padded to it, or take a model for any size, such as resnet20."
         )
     height, width = architecture.smallest
     if size[0] < height or size[1] < width:
-        raise UsageError(f"{name} needs images of at least {height}x{width} pixels, not {asked}: set a larger size.")
+        raise UsageError(
+            f"{name} needs images of at least {height}x{width} pixels, not {asked}{_vanishing(architecture, size)}: "
+            "set a larger size."
+        )
     return architecture.build(classes=classes, channels=channels, size=size)
+
+
+def _vanishing(architecture: Architecture, size: tuple[int, int]) -> str:
+    """Where images of ``size`` become too small, in words: the first layer that cannot work on what reaches it."""
+    last: list[tuple[str, tuple[int, ...]]] = []
+    with torch.device("meta"):
+        network = architecture.build(classes=2, channels=architecture.images[0], size=architecture.images[1:])
+        images = torch.empty(2, architecture.images[0], *size)
+
+    def note(name: str, inputs: tuple[object, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            last[:] = [(name, tuple(inputs[0].shape))]
+
+    for name, module in network.named_modules():
+        if not list(module.children()):
+            module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs))
+    try:
+        network.train()(images)
+    except (RuntimeError, ValueError):
+        name, shape = last[0]
+        return f": the map that reaches {name} is {'x'.join(map(str, shape[2:]))}, too small for it"
+    return ""
+
+
+def load(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    *,
+    where: str,
+    origin: str,
+    classes: int | None = None,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    new_head: bool = False,
+) -> Classifier:
+    """Build a network of the catalog and give it the weights of a checkpoint.
+
+    Args:
+        name: a name of the catalog.
+        tensors: the checkpoint, under the names of its library.
+        where: the checkpoint comes from, for messages.
+        origin: ``striate``, ``torchvision``, ``timm``: whose names they are.
+        classes: K; the checkpoint's own number when left out.
+        channels: of the images; the published network's when left out. Weights for another number are adapted as
+            `adapt_channels` says.
+        size: height and width of the images; the published network's when left out.
+        new_head: keep the fresh weights of the last layer where its number of classes differs.
+
+    Raises:
+        UsageError: an unknown name or origin.
+        ModelFileError: weights that do not fit, in words.
+    """
+    architecture = find(name)
+    known = {"striate", *architecture.origins}
+    if origin not in known:
+        raise UsageError(f"{name} knows no checkpoints of {origin!r}; origin is one of {', '.join(sorted(known))}.")
+    channels = channels or architecture.images[0]
+    size = size or architecture.images[1:]
+    with torch.device("meta"):
+        shapes = architecture.build(classes=architecture.classes, channels=architecture.images[0], size=size)
+    ours = dict(tensors)
+    if origin == "striate":
+        if not set(ours) <= set(shapes.state_dict()):
+            _say_other_origins(architecture, ours, where, origin)
+    else:
+        try:
+            ours = to_ours(tensors, shapes, architecture.origins[origin])
+        except ModelFileError as error:
+            _say_other_origins(architecture, tensors, where, origin)
+            raise ModelFileError(f"{where} does not hold {name} as {origin} names it: {error}") from error
+    first = growing(lambda count: architecture.build(classes=2, channels=count, size=size), 3)
+    for key, place in first.items():
+        if key in ours and ours[key].dim() == 4 and place == 1:
+            ours[key] = adapt_channels(ours[key], channels)
+    heads = growing(lambda count: architecture.build(classes=count, channels=channels, size=size), 11)
+    there = {ours[key].shape[place] for key, place in heads.items() if key in ours and ours[key].dim() > place}
+    if classes is None:
+        classes = there.pop() if len(there) == 1 else architecture.classes
+    network = create(name, classes=classes, channels=channels, size=size)
+    if there - {classes}:
+        if not new_head:
+            raise ModelFileError(
+                f"the head of {where} knows {', '.join(map(str, sorted(there)))} classes, {classes} were asked for: "
+                "leave the number of classes out to take the checkpoint's, or ask for a new head."
+            )
+        own = network.state_dict()
+        ours |= {key: own[key] for key in heads}
+    fit(network, ours, where)
+    return network
+
+
+def _say_other_origins(architecture: Architecture, tensors: Mapping[str, Tensor], where: str, origin: str) -> None:
+    others = [label for label in matching(tensors, architecture.origins) if label != origin]
+    if others:
+        raise ModelFileError(
+            f"the names in {where} are not {origin}'s but {' or '.join(others)}'s: give that as the origin."
+        )

@@ -3,7 +3,7 @@
 Letters: B images, C channels, H height, W width, K classes. Sizes are always height before width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -41,15 +41,37 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head that turns its deepest feature map into class scores."""
+    """A backbone and a head that turns its deepest feature map into class scores.
 
-    def __init__(self, backbone: Backbone, head: nn.Module, *, classes: int, channels: int, size: tuple[int, int]):
+    Args:
+        backbone: gives the maps.
+        head: from the deepest map to (B, K) logits.
+        classes: K.
+        channels: of the images.
+        size: height, width of the images that the network was built for.
+        auxiliary: heads on earlier stages, by the name of the stage, which only training hears.
+        auxiliary_weight: of each auxiliary loss in the total.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        *,
+        classes: int,
+        channels: int,
+        size: tuple[int, int],
+        auxiliary: Mapping[str, nn.Module] | None = None,
+        auxiliary_weight: float = 0.0,
+    ):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.auxiliary = nn.ModuleDict(auxiliary)
+        self.auxiliary_weight = auxiliary_weight
         self.classes = classes
         self.channels = channels
-        self.size = size  # height, width of the images that the network was built for
+        self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the softmax.
@@ -62,3 +84,16 @@ class Classifier(nn.Module):
         """
         features: Sequence[Tensor] = self.backbone(images)
         return self.head(features[-1])
+
+    def training_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """What training learns from.
+
+        Args:
+            images: as for `forward`.
+
+        Returns:
+            (B, K) logits: those of `forward` under "", those of each auxiliary head under its stage's name.
+        """
+        features: Sequence[Tensor] = self.backbone(images)
+        maps = {stage.name: x for stage, x in zip(self.backbone.stages, features, strict=True)}
+        return {"": self.head(features[-1])} | {name: head(maps[name]) for name, head in self.auxiliary.items()}

@@ -16,11 +16,11 @@ from striate.engine.checkpoint import METADATA, copied, save_tensors
 from striate.errors import ModelFileError, UsageError
 from striate.models.catalog import create
 from striate.models.contract import Classifier
+from striate.models.weights import fit
 from striate.tasks.classification import Classification
 from striate.tasks.task import Task
 
 SCHEMA, VERSION = "striate.model", 1
-SHOWN = 10  # names of tensors in one message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def read_model(path: Path) -> tuple[Task, Card]:
         task = build_task(network, card.task)
     except UsageError as error:
         raise ModelFileError(f"{path} describes a model that this version cannot build: {error}") from error
-    load_weights(network, tensors, path)
+    fit(network, tensors, str(path))
     return task.eval(), card
 
 
@@ -151,28 +151,3 @@ def _misfits(fields: dict[str, Any]) -> list[str]:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def load_weights(network: Classifier, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put tensors into a network.
-
-    Raises:
-        ModelFileError: lists what is missing, extra and of another shape, at most ten each, with counts.
-    """
-    own = network.state_dict()
-    missing = [name for name in own if name not in tensors]
-    extra = [name for name in tensors if name not in own]
-    other = [
-        f"{name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    found = [("missing", missing), ("extra", extra), ("of another shape", other)]
-    parts = [f"{len(names)} {kind} ({_shortened(names)})" for kind, names in found if names]
-    if parts:
-        raise ModelFileError(f"the weights in {path} do not fit the model: {'; '.join(parts)}.")
-    network.load_state_dict(tensors)
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

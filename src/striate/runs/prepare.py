@@ -26,7 +26,8 @@ from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
 from striate.models.catalog import create, native_size
-from striate.runs.model_file import load_weights, read_tensors
+from striate.models.weights import fit
+from striate.runs.model_file import read_tensors
 from striate.tasks.classification import Classification, class_weights
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
@@ -144,7 +145,7 @@ def prepare(
     network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     if settings.weights is not None:
         _, tensors = read_tensors(Path(settings.weights))
-        load_weights(network, tensors, Path(settings.weights))
+        fit(network, tensors, settings.weights)
     labels = dataset.truths.labels[torch.from_numpy(splits.indices["train"])]
     task = Classification(
         network,

@@ -18,6 +18,7 @@ from striate.core.annotations import Classifications
 from striate.core.batch import Batch
 from striate.errors import UsageError, did_you_mean
 from striate.metrics.classification import ClassificationMetric
+from striate.models.contract import Classifier
 from striate.tasks.task import Task
 
 
@@ -51,18 +52,29 @@ class Classification(Task):
         self.class_weights: Tensor | None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy, mean over the batch.
+        """Cross-entropy, mean over the batch, and that of the network's auxiliary heads times their weight.
 
         A weighted mean divides by B, not by the sum of the weights, so that the loss of a batch is the mean of the
         losses of its parts.
         """
-        logits = self.network(batch.images).float()
-        truths = batch.truths
+        network, truths = self.network, batch.truths
         target = truths.labels if truths.scores is None else truths.scores
-        each = F.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
-        )
-        return {"cross_entropy": each.mean()}
+
+        def loss(logits: Tensor) -> Tensor:
+            each = F.cross_entropy(
+                logits.float(),
+                target,
+                weight=self.class_weights,
+                label_smoothing=self.label_smoothing,
+                reduction="none",
+            )
+            return each.mean()
+
+        if not (isinstance(network, Classifier) and network.auxiliary):
+            return {"cross_entropy": loss(network(batch.images))}
+        logits = network.training_logits(batch.images)
+        losses = {"cross_entropy": loss(logits.pop(""))}
+        return losses | {f"auxiliary_{name}": network.auxiliary_weight * loss(x) for name, x in logits.items()}
 
     def predict(self, batch: Batch) -> Classifications:
         """Softmax probabilities and the most probable class."""
@@ -74,8 +86,11 @@ class Classification(Task):
         return ClassificationMetric(len(self.classes))
 
     def first_loss(self) -> float:
-        """What a network that knows nothing pays: ln K."""
-        return math.log(len(self.classes))
+        """What a network that knows nothing pays: ln K, and as much for each auxiliary head times its weight."""
+        heads = 1.0
+        if isinstance(self.network, Classifier):
+            heads += self.network.auxiliary_weight * len(self.network.auxiliary)
+        return heads * math.log(len(self.classes))
 
     def to_json(self) -> dict[str, Any]:
         """The task's name and its class names; losses' settings matter in training only."""

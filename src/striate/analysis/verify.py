@@ -1,0 +1,100 @@
+"""A network of the catalog held against its paper: every published figure, ours beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from striate.models.catalog import find, published
+from striate.models.contract import Classifier
+from striate.models.published import Published, rows
+
+if TYPE_CHECKING:
+    from striate.analysis.inspection import Inspection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A published figure and ours."""
+
+    row: Published
+    ours: int | tuple[int, ...]
+
+    @property
+    def held(self) -> bool:
+        """Whether ours is the published figure, to the last digit printed."""
+        if isinstance(self.ours, int) and isinstance(self.row.value, int):
+            return abs(self.ours - self.row.value) <= self.row.within
+        return self.ours == self.row.value
+
+    def to_json(self) -> dict[str, Any]:
+        """One row of ``checks``."""
+        row = self.row
+        return {
+            "layer": row.layer,
+            "figure": row.figure,
+            "published": row.value,
+            "within": row.within,
+            "ours": self.ours,
+            "held": self.held,
+            "source": row.source,
+            "disputed": row.disputed,
+        }
+
+
+def verify(name: str) -> list[Check]:
+    """Every published figure of a network of the catalog, ours beside it, for the published images and classes."""
+    wanted = rows(name)
+    if not wanted:
+        find(name)
+        return []
+    network = published(name)
+    shapes = _shapes(network, {row.layer for row in wanted if row.figure in ("shape", "activations")})
+    needed = any(row.figure in ("macs", "receptive_field") for row in wanted)
+    if needed:
+        from striate.analysis.inspection import inspect_network
+
+        inspection = inspect_network(network, find(name).images, name=name)
+    else:
+        inspection = None
+    return [Check(row=row, ours=_ours(row, network, shapes, inspection)) for row in wanted]
+
+
+def _ours(
+    row: Published, network: Classifier, shapes: dict[str, tuple[int, ...]], inspection: "Inspection | None"
+) -> int | tuple[int, ...]:
+    if row.figure == "parameters":
+        found = network.get_submodule(row.layer).parameters()
+        return sum(parameter.numel() for parameter in found if parameter.requires_grad)
+    if row.figure == "shape":
+        return shapes[row.layer]
+    if row.figure == "activations":
+        return torch.Size(shapes[row.layer]).numel()
+    assert inspection is not None
+    inside = [
+        layer
+        for layer in inspection.layers
+        if not row.layer or f"{layer.name}.".startswith((f"{row.layer}.", f"{row.layer} "))
+    ]
+    if row.figure == "macs":
+        return sum(layer.macs for layer in inside)
+    field = inside[-1].receptive_field
+    assert field is not None, f"{row.layer} has no receptive field"
+    return field.size[0]
+
+
+def _shapes(network: Classifier, layers: set[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of what modules give for one image, without the batch; of several tensors the last."""
+    found: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, output: Tensor | Sequence[Tensor]) -> None:
+        found[name] = tuple((output if isinstance(output, Tensor) else output[-1]).shape[1:])
+
+    for name in layers:
+        hook: nn.Module = network.get_submodule(name)
+        hook.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+    images = torch.empty(1, network.channels, *network.size, device="meta")
+    network.eval()(images)
+    return found

@@ -1,0 +1,128 @@
+"""Weights from files that other libraries wrote, and from our own model files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from striate.engine.checkpoint import METADATA
+from striate.errors import ModelFileError, UsageError
+from striate.models import catalog, pattern
+from striate.models.contract import Classifier
+from striate.models.weights import fit
+from striate.runs.model_file import read_tensors
+
+WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # keys under which training scripts put weights
+PREFIXES = ("module.", "_orig_mod.")  # what data parallelism and compilation put before every name
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, on the CPU.
+
+    A pickle is read with ``weights_only=True``, which builds tensors and plain containers and runs no code of the
+    file; one that asks for more is refused.
+
+    Raises:
+        ModelFileError: missing, truncated, a pickle that asks for more than tensors, or no tensors in it.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"there is no checkpoint {path}.")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise ModelFileError(f"{path} is truncated or not a safetensors file ({error}). Copy it again.") from error
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ModelFileError(
+            f"{path} holds more than tensors, and reading that could run code of the file: it is not read. Save the "
+            "weights alone, as in safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+        ) from error
+    except (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path} is truncated or no checkpoint of torch ({error}). Copy it again.") from error
+    for wrapper in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    tensors = (
+        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise ModelFileError(f"{path} holds no tensors by name: expected a state dict, or one under 'state_dict'.")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a model file of striate, which says itself what it holds."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def create_with_weights(
+    name: str,
+    weights: Path,
+    *,
+    origin: str | None,
+    classes: int | None = None,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    new_head: bool = False,
+) -> Classifier:
+    """Build a network and give it the weights of a file.
+
+    Args:
+        name: catalog name; a layer pattern too where the file is ours.
+        weights: a model file of striate, or a checkpoint of another library.
+        origin: the library whose names the checkpoint has; not needed for a model file of striate.
+        classes: K; the checkpoint's number when left out.
+        channels: of the images; the published network's when left out.
+        size: height and width of the images; the published network's when left out.
+        new_head: keep fresh weights in the last layer where its number of classes differs.
+
+    Raises:
+        UsageError: an unknown name or origin, or an origin that is not stated.
+        ModelFileError: a file that cannot be read, or weights that do not fit, in words.
+    """
+    if is_ours(weights):
+        if origin not in (None, "striate"):
+            raise UsageError(f"{weights} is a model file of striate, not {origin}'s: leave the origin out.")
+        card, tensors = read_tensors(weights)
+        classes, channels, size = classes or len(card.classes), channels or card.channels, size or card.size
+        if pattern.looks_like_pattern(name):
+            network = catalog.create(name, classes=classes, channels=channels, size=size)
+            fit(network, tensors, str(weights))
+            return network
+        origin = "striate"
+    else:
+        tensors = read_checkpoint(weights)
+        if pattern.looks_like_pattern(name):
+            raise UsageError(f"no other library knows the layer pattern {name!r}: its weights come from a model file.")
+        if origin is None:
+            known = ["striate", *catalog.find(name).origins]
+            raise UsageError(
+                f"{weights} does not say whose names its weights have: state the origin, one of {', '.join(known)}."
+            )
+    return catalog.load(
+        name,
+        tensors,
+        where=str(weights),
+        origin=origin,
+        classes=classes,
+        channels=channels,
+        size=size,
+        new_head=new_head,
+    )
