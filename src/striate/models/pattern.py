@@ -39,6 +39,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models.contract import Backbone, Classifier, Stage
 from striate.nn.activations import ACTIVATIONS
 from striate.nn.initialise import Follower, initialise
+from striate.nn.lrn import local_response_norm
 
 MOST_LAYERS = 10_000
 MOST_NESTED = 50
@@ -601,8 +602,7 @@ def _module(row: list[Layer], index: int, before: _Map, after: _Map) -> nn.Modul
     if layer.name == "BN":
         return nn.BatchNorm2d(after.channels) if after.size else nn.BatchNorm1d(after.channels)
     if layer.name == "LRN":
-        # k = 2, n = 5, alpha = 1e-4, beta = 0.75; torch divides alpha by n, the paper does not.
-        return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+        return local_response_norm()
     previous = row[index - 1] if index else None
     if layer.name == "RELU" and (
         isinstance(previous, Conv | Full) or (isinstance(previous, Plain) and previous.name == "BN")
