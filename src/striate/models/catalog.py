@@ -11,7 +11,7 @@ from torch import Tensor
 
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.models import pattern as patterns
-from striate.models.backbones import lenet, perceptron, resnet_cifar
+from striate.models.backbones import alexnet, lenet, perceptron, resnet_cifar
 from striate.models.contract import Classifier
 from striate.models.weights import Origin, adapt_channels, fit, growing, matching, to_ours
 
@@ -113,6 +113,24 @@ CATALOG: dict[str, Architecture] = {
     "plain44": _cifar("plain44", "resnet44 without its shortcuts (He et al. 2016)"),
     "plain56": _cifar("plain56", "resnet56 without its shortcuts (He et al. 2016)"),
     "plain110": _cifar("plain110", "resnet110 without its shortcuts (He et al. 2016)"),
+    # Krizhevsky et al. 2012, 2014
+    "alexnet_two_tower": _imagenet(
+        alexnet,
+        "alexnet_two_tower",
+        "AlexNet split over two devices, as published (Krizhevsky et al. 2012)",
+        smallest=alexnet.SMALLEST["alexnet_two_tower"],
+        size=(227, 227),
+    ),
+    "alexnet_one_tower": _imagenet(
+        alexnet,
+        "alexnet_one_tower",
+        "AlexNet without the split, as it is taught (Krizhevsky et al. 2012)",
+        smallest=alexnet.SMALLEST["alexnet_one_tower"],
+        size=(227, 227),
+    ),
+    "alexnet": _imagenet(
+        alexnet, "alexnet", "AlexNet on one device (Krizhevsky 2014)", smallest=alexnet.SMALLEST["alexnet"]
+    ),
 }
 
 
