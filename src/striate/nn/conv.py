@@ -2,10 +2,37 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal, TypeAlias
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+Padding: TypeAlias = int | tuple[int, int] | Literal["same"] | None
 RELU = partial(nn.ReLU, inplace=True)
+
+
+class PadSame(nn.Module):
+    """TensorFlow's "same" padding: as little as makes the output ceil(size / stride), the odd pixel last.
+
+    At stride 2 and even sizes it pads the right and bottom only, so it differs from padding by half the kernel.
+
+    Args:
+        kernel_size: height and width of the convolution's kernel.
+        stride: of the convolution.
+    """
+
+    def __init__(self, kernel_size: tuple[int, int], stride: int):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, C, H, W) to the padded (B, C, H', W')."""
+        height, width = (
+            max((-(-side // self.stride) - 1) * self.stride + kernel - side, 0)
+            for side, kernel in zip(x.shape[2:], self.kernel_size, strict=True)
+        )
+        return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
 
 
 class ConvNormAct(nn.Module):
@@ -17,7 +44,7 @@ class ConvNormAct(nn.Module):
         kernel_size: height and width of the kernel.
         stride: of the convolution.
         padding: height, width or one for both; half the (dilated) kernel when left out, which keeps the size at
-            stride 1.
+            stride 1; "same" for TensorFlow's.
         dilation: of the convolution.
         groups: of the convolution; as many as channels for a depthwise one.
         activation: makes the layer after the normalisation; None for a linear output.
@@ -32,7 +59,7 @@ class ConvNormAct(nn.Module):
         kernel_size: int | tuple[int, int],
         stride: int = 1,
         *,
-        padding: int | tuple[int, int] | None = None,
+        padding: Padding = None,
         dilation: int = 1,
         groups: int = 1,
         activation: Callable[[], nn.Module] | None = RELU,
@@ -41,7 +68,10 @@ class ConvNormAct(nn.Module):
     ):
         super().__init__()
         height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        if padding is None:
+        self.pad = PadSame((height, width), stride) if padding == "same" and stride > 1 else None
+        if self.pad is not None:
+            padding = 0
+        elif padding is None or padding == "same":  # which are one at stride 1
             padding = (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
         self.conv = nn.Conv2d(
             in_channels,
@@ -54,8 +84,11 @@ class ConvNormAct(nn.Module):
             bias=False,
         )
         self.norm = nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum)
-        self.act = activation() if activation else nn.Identity()
+        self.act = activation() if activation else None
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, in_channels, H, W) to (B, out_channels, ~H / stride, ~W / stride)."""
-        return self.act(self.norm(self.conv(x)))
+        if self.pad is not None:
+            x = self.pad(x)
+        x = self.norm(self.conv(x))
+        return x if self.act is None else self.act(x)
