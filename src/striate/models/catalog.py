@@ -11,7 +11,7 @@ from torch import Tensor
 
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.models import pattern as patterns
-from striate.models.backbones import alexnet, lenet, perceptron, resnet_cifar
+from striate.models.backbones import alexnet, lenet, mobilenet_v1, perceptron, resnet_cifar
 from striate.models.contract import Classifier
 from striate.models.weights import Origin, adapt_channels, fit, growing, matching, to_ours
 
@@ -130,6 +130,28 @@ CATALOG: dict[str, Architecture] = {
     ),
     "alexnet": _imagenet(
         alexnet, "alexnet", "AlexNet on one device (Krizhevsky 2014)", smallest=alexnet.SMALLEST["alexnet"]
+    ),
+    # Howard et al. 2017
+    "mobilenet_v1": _imagenet(
+        mobilenet_v1,
+        "mobilenet_v1",
+        "depthwise separable convolutions, 4.2M parameters (Howard et al. 2017)",
+        smallest=mobilenet_v1.SMALLEST,
+    ),
+    "mobilenet_v1_075": _imagenet(
+        mobilenet_v1,
+        "mobilenet_v1_075",
+        "three quarters of the channels (Howard et al. 2017)",
+        smallest=mobilenet_v1.SMALLEST,
+    ),
+    "mobilenet_v1_050": _imagenet(
+        mobilenet_v1, "mobilenet_v1_050", "half of the channels (Howard et al. 2017)", smallest=mobilenet_v1.SMALLEST
+    ),
+    "mobilenet_v1_025": _imagenet(
+        mobilenet_v1,
+        "mobilenet_v1_025",
+        "a quarter of the channels (Howard et al. 2017)",
+        smallest=mobilenet_v1.SMALLEST,
     ),
 }
 
