@@ -11,7 +11,14 @@ from torch import Tensor
 
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.models import pattern as patterns
-from striate.models.backbones import alexnet, lenet, mobilenet_v1, perceptron, resnet_cifar
+from striate.models.backbones import (
+    alexnet,
+    googlenet,
+    lenet,
+    mobilenet_v1,
+    perceptron,
+    resnet_cifar,
+)
 from striate.models.contract import Classifier
 from striate.models.weights import Origin, adapt_channels, fit, growing, matching, to_ours
 
@@ -152,6 +159,19 @@ CATALOG: dict[str, Architecture] = {
         "mobilenet_v1_025",
         "a quarter of the channels (Howard et al. 2017)",
         smallest=mobilenet_v1.SMALLEST,
+    ),
+    # Szegedy et al. 2014
+    "googlenet": _imagenet(
+        googlenet,
+        "googlenet",
+        "Inception modules and auxiliary classifiers, as published (Szegedy et al. 2014)",
+        smallest=googlenet.SMALLEST["googlenet"],
+    ),
+    "googlenet_bn": _imagenet(
+        googlenet,
+        "googlenet_bn",
+        "GoogLeNet with batch normalisation, as torchvision has it",
+        smallest=googlenet.SMALLEST["googlenet_bn"],
     ),
 }
 
