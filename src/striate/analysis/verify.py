@@ -51,7 +51,9 @@ def verify(name: str) -> list[Check]:
         find(name)
         return []
     network = published(name)
-    shapes = _shapes(network, {row.layer for row in wanted if row.figure in ("shape", "activations")})
+    shapes = _shapes(
+        network, {row.layer for row in wanted if row.figure in ("shape", "activations")} | {*_drawn(network)}
+    )
     needed = any(row.figure in ("macs", "receptive_field") for row in wanted)
     if needed:
         from striate.analysis.inspection import inspect_network
@@ -71,7 +73,7 @@ def _ours(
     if row.figure == "shape":
         return shapes[row.layer]
     if row.figure == "activations":
-        return torch.Size(shapes[row.layer]).numel()
+        return sum(torch.Size(shapes[name]).numel() for name in ([row.layer] if row.layer else _drawn(network)))
     assert inspection is not None
     inside = [
         layer
@@ -83,6 +85,12 @@ def _ours(
     field = inside[-1].receptive_field
     assert field is not None, f"{row.layer} has no receptive field"
     return field.size[0]
+
+
+def _drawn(network: Classifier) -> list[str]:
+    """The layers whose outputs figures and lectures count as the network's activations."""
+    drawn = nn.Conv2d | nn.Linear | nn.MaxPool2d | nn.AvgPool2d
+    return [name for name, module in network.named_modules() if isinstance(module, drawn)]
 
 
 def _shapes(network: Classifier, layers: set[str]) -> dict[str, tuple[int, ...]]:

@@ -20,8 +20,9 @@ class Published:
 
     Attributes:
         model: name in the catalog.
-        figure: parameters (trainable); macs (multiply-accumulates for one image); activations (elements of the output);
-            shape (channels, height, width of the output); receptive_field (pixels, of the output).
+        figure: parameters (trainable); macs (multiply-accumulates for one image); activations (elements of the output,
+            for the whole network of all convolutions, poolings and full layers together); shape (channels, height,
+            width of the output); receptive_field (pixels, of the output).
         value: the published figure.
         source: where it is printed.
         layer: dotted name of the module; "" for the whole network.
