@@ -81,6 +81,7 @@ def create(
     size: tuple[int, int] | None = None,
     weights: str | os.PathLike[str] | None = None,
     origin: str | None = None,
+    download: bool = False,
     new_head: bool = False,
 ) -> Classifier:
     """A network of the catalog, or of a layer pattern, as a `torch.nn.Module`.
@@ -91,8 +92,10 @@ def create(
         channels: channels of the images; the published network's when left out. Weights for another number are
             adapted by the rule of `striate.models.weights.adapt_channels`.
         size: height and width of the images; the published network's when left out, 32x32 for a layer pattern.
-        weights: a model file of striate, or a checkpoint (``.safetensors``, ``.pth``) of another library.
+        weights: a model file of striate, a checkpoint (``.safetensors``, ``.pth``) of another library, or the name of
+            an official one, as in ``torchvision:IMAGENET1K_V1`` (`striate models NAME` lists them).
         origin: ``torchvision``, ``timm``, ...: the library whose names the checkpoint has.
+        download: fetch an official checkpoint that is not on this machine.
         new_head: keep fresh weights in the last layer where the checkpoint has another number of classes.
 
     Raises:
@@ -101,7 +104,14 @@ def create(
     """
     if weights is not None:
         return create_with_weights(
-            name, Path(weights), origin=origin, classes=classes, channels=channels, size=size, new_head=new_head
+            name,
+            os.fspath(weights),
+            download=download,
+            origin=origin,
+            classes=classes,
+            channels=channels,
+            size=size,
+            new_head=new_head,
         )
     if looks_like_pattern(name):
         return catalog.create(name, classes=classes or 10, channels=channels or 3, size=size or (32, 32))

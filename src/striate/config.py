@@ -36,7 +36,7 @@ class TrainSettings:
     data: str = setting("digits", "data", "path or known name of the data")
     task: str = setting("auto", "data", "task; left out, it follows from the data's truth")
     root: str | None = setting(None, "data", "folder that holds a known data set")
-    download: bool = setting(False, "data", "fetch a known data set that is not there yet")
+    download: bool = setting(False, "data", "fetch a known data set or official weights that are not there yet")
     validation: float | Auto = setting(
         "auto", "data", "share of train held out for validation where the data has none; 0: none", low=0, high=0.9
     )
@@ -58,7 +58,10 @@ class TrainSettings:
 
     # What learns
     model: str = setting("auto", "model", "catalog name or layer pattern")
-    weights: str | None = setting(None, "model", "model file to start from; its classes and shapes must fit")
+    weights: str | None = setting(
+        None, "model", "start from a model file, a checkpoint, or an official one such as torchvision:IMAGENET1K_V1"
+    )
+    origin: str | None = setting(None, "model", "library whose names a checkpoint has: torchvision, timm, ...")
 
     # How it learns
     epochs: int = setting(20, "training", "passes over the training images", low=1)

@@ -344,6 +344,12 @@ def load(
             )
         own = network.state_dict()
         ours |= {key: own[key] for key in heads}
+    # Files from before torch counted the batches of a normalisation lack the count, which nothing here reads.
+    ours |= {
+        key: torch.zeros((), dtype=torch.int64)
+        for key in network.state_dict()
+        if key.endswith("num_batches_tracked") and key not in ours
+    }
     fit(network, ours, where)
     return network
 

@@ -1,19 +1,23 @@
 """Weights from files that other libraries wrote, and from our own model files."""
 
+import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
+from urllib.request import urlopen
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from striate.engine.checkpoint import METADATA
-from striate.errors import ModelFileError, UsageError
+from striate.errors import ModelFileError, UsageError, did_you_mean
+from striate.files import replacing
 from striate.models import catalog, pattern
 from striate.models.contract import Classifier
+from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints
 from striate.models.weights import fit
 from striate.runs.model_file import read_tensors
 
@@ -45,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, and reading that could run code of the file: it is not read. Save the "
             "weights alone, as in safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         ) from error
-    except (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError) as error:
+    except Exception as error:  # torch's reader of pickles raises almost anything on bytes that are none
         raise ModelFileError(f"{path} is truncated or no checkpoint of torch ({error}). Copy it again.") from error
     for wrapper in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
@@ -63,6 +67,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def is_official(weights: str) -> bool:
+    """Whether a text is the name of an official checkpoint rather than a path."""
+    origin, colon, _ = weights.partition(":")
+    return bool(colon) and origin in {checkpoint.origin for checkpoint in CHECKPOINTS}
+
+
 def is_ours(path: Path) -> bool:
     """Whether a file is a model file of striate, which says itself what it holds."""
     try:
@@ -72,10 +82,65 @@ def is_ours(path: Path) -> bool:
         return False
 
 
+def official(model: str, name: str) -> Checkpoint:
+    """The official checkpoint of a network, by its name, as in ``torchvision:IMAGENET1K_V1``.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    known = {checkpoint.name: checkpoint for checkpoint in checkpoints(model)}
+    if name not in known:
+        there = f"has {', '.join(known)}.{did_you_mean(name, known)}" if known else "has none."
+        raise UsageError(f"{model} has no official checkpoint {name!r}: it {there}")
+    return known[name]
+
+
+def fetch(checkpoint: Checkpoint, *, download: bool) -> Path:
+    """The file of an official checkpoint: from torch's cache, or downloaded when asked, and checked either way.
+
+    The cache is torch's own (`torch.hub.get_dir`), so that what torchvision has fetched is found.
+
+    Raises:
+        UsageError: it is not in the cache, and no download was asked for.
+        ModelFileError: the download failed, or the file is not the published one.
+    """
+    path = Path(torch.hub.get_dir(), "checkpoints", checkpoint.url.rpartition("/")[2])
+    if path.is_file():
+        _check(path, checkpoint)
+        return path
+    if not download:
+        raise UsageError(
+            f"{checkpoint.name} of {checkpoint.model} is not on this machine: let --download fetch "
+            f"{checkpoint.megabytes:,} MB from {checkpoint.url} (licence: {checkpoint.licence}), or put the file at "
+            f"{path}."
+        )
+    with replacing(path) as temporary:
+        try:
+            with urlopen(checkpoint.url, timeout=30) as source, temporary.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as error:
+            raise ModelFileError(
+                f"the download of {checkpoint.url} failed ({error}). Fetch it by hand and put it at {path}."
+            ) from error
+        _check(temporary, checkpoint)
+    return path
+
+
+def _check(path: Path, checkpoint: Checkpoint) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(checkpoint.sha256):
+        raise ModelFileError(
+            f"{path} is not {checkpoint.name}: its SHA-256 begins with {digest[: len(checkpoint.sha256)]}, not with "
+            f"{checkpoint.sha256}. It is damaged or another file: take it away, and fetch it again."
+        )
+
+
 def create_with_weights(
     name: str,
-    weights: Path,
+    weights: str,
     *,
+    download: bool = False,
     origin: str | None,
     classes: int | None = None,
     channels: int | None = None,
@@ -86,7 +151,8 @@ def create_with_weights(
 
     Args:
         name: catalog name; a layer pattern too where the file is ours.
-        weights: a model file of striate, or a checkpoint of another library.
+        weights: a model file of striate, a checkpoint of another library, or the name of an official checkpoint.
+        download: fetch an official checkpoint that is not on this machine.
         origin: the library whose names the checkpoint has; not needed for a model file of striate.
         classes: K; the checkpoint's number when left out.
         channels: of the images; the published network's when left out.
@@ -97,18 +163,23 @@ def create_with_weights(
         UsageError: an unknown name or origin, or an origin that is not stated.
         ModelFileError: a file that cannot be read, or weights that do not fit, in words.
     """
-    if is_ours(weights):
+    if is_official(weights):
+        checkpoint = official(name, weights)
+        file, origin = fetch(checkpoint, download=download), origin or checkpoint.origin
+    else:
+        file = Path(weights)
+    if is_ours(file):
         if origin not in (None, "striate"):
             raise UsageError(f"{weights} is a model file of striate, not {origin}'s: leave the origin out.")
-        card, tensors = read_tensors(weights)
+        card, tensors = read_tensors(file)
         classes, channels, size = classes or len(card.classes), channels or card.channels, size or card.size
         if pattern.looks_like_pattern(name):
             network = catalog.create(name, classes=classes, channels=channels, size=size)
-            fit(network, tensors, str(weights))
+            fit(network, tensors, weights)
             return network
         origin = "striate"
     else:
-        tensors = read_checkpoint(weights)
+        tensors = read_checkpoint(file)
         if pattern.looks_like_pattern(name):
             raise UsageError(f"no other library knows the layer pattern {name!r}: its weights come from a model file.")
         if origin is None:
@@ -119,7 +190,7 @@ def create_with_weights(
     return catalog.load(
         name,
         tensors,
-        where=str(weights),
+        where=weights,
         origin=origin,
         classes=classes,
         channels=channels,

@@ -26,8 +26,7 @@ from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
 from striate.models.catalog import create, native_size
-from striate.models.weights import fit
-from striate.runs.model_file import read_tensors
+from striate.runs.checkpoints import create_with_weights, is_official
 from striate.tasks.classification import Classification, class_weights
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
@@ -69,7 +68,9 @@ def from_anywhere(resolved: Resolved) -> Resolved:
     """
     settings = resolved.settings
     paths = {
-        name: Path(value).expanduser() for name in ("root", "weights", "splits") if (value := getattr(settings, name))
+        name: Path(value).expanduser()
+        for name in ("root", "weights", "splits")
+        if (value := getattr(settings, name)) and not (name == "weights" and is_official(value))
     }
     data = Path(settings.data).expanduser()
     if settings.data not in NAMES and data.exists():
@@ -142,10 +143,19 @@ def prepare(
         preprocessing = measured(plain, dataset, splits.indices["train"])
 
     torch.manual_seed(settings.seed)
-    network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
-    if settings.weights is not None:
-        _, tensors = read_tensors(Path(settings.weights))
-        fit(network, tensors, settings.weights)
+    if settings.weights is None:
+        network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
+    else:
+        network = create_with_weights(
+            settings.model,
+            settings.weights,
+            download=settings.download,
+            origin=settings.origin,
+            classes=len(dataset.classes),
+            channels=channels,
+            size=size,
+            new_head=True,
+        )
     labels = dataset.truths.labels[torch.from_numpy(splits.indices["train"])]
     task = Classification(
         network,

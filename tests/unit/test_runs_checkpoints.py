@@ -1,0 +1,124 @@
+"""Reading, checking and fetching weights of other origins, on local files only."""
+
+import hashlib
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import striate
+from striate.errors import ModelFileError, UsageError
+from striate.models.official import CHECKPOINTS
+from striate.runs import checkpoints
+
+
+@pytest.fixture
+def tensors():
+    torch.manual_seed(0)
+    return striate.create("lenet5_modern").state_dict()
+
+
+def test_reads_pth_and_safetensors_wrapped_and_prefixed_alike(tmp_path, tensors):
+    save_file(tensors, tmp_path / "a.safetensors")
+    torch.save(tensors, tmp_path / "b.pth")
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": t for name, t in tensors.items()}}, tmp_path / "c.pth")
+    for name in ("a.safetensors", "b.pth", "c.pth"):
+        found = checkpoints.read_checkpoint(tmp_path / name)
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+
+
+def test_code_in_a_pickle_is_never_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle ran",))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(ModelFileError, match="holds more than tensors"):
+        checkpoints.read_checkpoint(tmp_path / "evil.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Evil()}))
+    with pytest.raises(ModelFileError, match=r"plain\.pth"):
+        checkpoints.read_checkpoint(tmp_path / "plain.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.pth", b""),
+        ("words.pth", b"these are words"),
+        ("words.safetensors", b"these are words, and longer than eight bytes"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelFileError, match=name):
+        checkpoints.read_checkpoint(tmp_path / name)
+    with pytest.raises(ModelFileError, match="there is no checkpoint"):
+        checkpoints.read_checkpoint(tmp_path / "missing.pth")
+
+
+def test_a_truncated_pth_is_named(tmp_path, tensors):
+    torch.save(tensors, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelFileError, match=r"half\.pth is truncated"):
+        checkpoints.read_checkpoint(tmp_path / "half.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ModelFileError, match="no tensors by name"):
+        checkpoints.read_checkpoint(tmp_path / "list.pth")
+
+
+def test_the_origin_of_a_foreign_file_must_be_stated(tmp_path, tensors):
+    torch.save(tensors, tmp_path / "a.pth")
+    with pytest.raises(UsageError, match="state the origin, one of striate"):
+        striate.create("lenet5_modern", weights=tmp_path / "a.pth")
+    network = striate.create("lenet5_modern", weights=tmp_path / "a.pth", origin="striate")
+    assert all(torch.equal(network.state_dict()[key], tensors[key]) for key in tensors)
+
+
+@pytest.fixture
+def published(tmp_path, tensors, monkeypatch):
+    """An official checkpoint that lies in a local file instead of on the network, and an empty cache."""
+    file = tmp_path / "server" / "lenet5_modern.pth"
+    file.parent.mkdir()
+    torch.save(tensors, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    row = replace(CHECKPOINTS[0], model="lenet5_modern", url=file.as_uri(), sha256=digest[:8], name="torchvision:V1")
+    monkeypatch.setattr("striate.models.official.CHECKPOINTS", (row,))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    return row
+
+
+def test_an_official_checkpoint_is_fetched_only_when_asked_checked_and_kept(tmp_path, published):
+    with pytest.raises(UsageError, match="not on this machine: let --download fetch"):
+        checkpoints.fetch(published, download=False)
+    path = checkpoints.fetch(published, download=True)
+    assert path == tmp_path / "cache" / "checkpoints" / "lenet5_modern.pth"
+    (tmp_path / "server" / "lenet5_modern.pth").unlink()
+    assert checkpoints.fetch(published, download=False) == path
+    network = striate.create("lenet5_modern", weights="torchvision:V1", origin="striate")
+    assert network.classes == 10
+
+
+def test_another_file_than_the_published_one_is_refused_and_not_kept(tmp_path, published):
+    wrong = replace(published, sha256="00000000")
+    with pytest.raises(ModelFileError, match=r"its SHA-256 begins with .*, not with 00000000"):
+        checkpoints.fetch(wrong, download=True)
+    assert not list((tmp_path / "cache" / "checkpoints").iterdir())
+    checkpoints.fetch(published, download=True)
+    with pytest.raises(ModelFileError, match="damaged or another file"):
+        checkpoints.fetch(wrong, download=False)
+
+
+def test_a_download_that_fails_says_what_to_do_by_hand(published):
+    with pytest.raises(ModelFileError, match="Fetch it by hand and put it at"):
+        checkpoints.fetch(replace(published, url=published.url + ".gone"), download=True)
+
+
+def test_an_unknown_official_name_is_answered_with_the_real_ones(published):
+    with pytest.raises(UsageError, match=r"has no official checkpoint 'torchvision:V2': it has torchvision:V1"):
+        striate.create("lenet5_modern", weights="torchvision:V2")
+    with pytest.raises(UsageError, match="it has none"):
+        striate.create("lenet1", weights="torchvision:V1")
