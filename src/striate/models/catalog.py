@@ -16,6 +16,8 @@ from striate.models.backbones import (
     googlenet,
     lenet,
     mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
     perceptron,
     resnet_cifar,
 )
@@ -172,6 +174,26 @@ CATALOG: dict[str, Architecture] = {
         "googlenet_bn",
         "GoogLeNet with batch normalisation, as torchvision has it",
         smallest=googlenet.SMALLEST["googlenet_bn"],
+    ),
+    # Sandler et al. 2018
+    "mobilenet_v2": _imagenet(
+        mobilenet_v2,
+        "mobilenet_v2",
+        "inverted residuals, 3.5M parameters (Sandler et al. 2018)",
+        smallest=mobilenet_v2.SMALLEST,
+    ),
+    # Howard et al. 2019
+    "mobilenet_v3_large": _imagenet(
+        mobilenet_v3,
+        "mobilenet_v3_large",
+        "inverted residuals by search, 5.5M parameters (Howard et al. 2019)",
+        smallest=mobilenet_v3.SMALLEST,
+    ),
+    "mobilenet_v3_small": _imagenet(
+        mobilenet_v3,
+        "mobilenet_v3_small",
+        "inverted residuals by search, 2.5M parameters (Howard et al. 2019)",
+        smallest=mobilenet_v3.SMALLEST,
     ),
 }
 
