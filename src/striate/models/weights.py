@@ -5,9 +5,9 @@ In a template ``{x}`` stands for a part of a name without dots, the same on both
 first that matches wins. The tables are read from left to right to load a checkpoint and from right to left to save
 one, so both ways come from the same rows.
 
-A third column gives the tensor's shape there where it differs from ours by last dimensions of size 1: 0 keeps the size
-at that place, as in ``(0, 0, 1, 1)`` for a full layer here that is a 1x1 convolution there, or ``(0,)`` for a tensor
-that is (C, 1, 1) here.
+A third column gives the tensor's shape there where it differs from ours: 0 keeps the size at that place, what is over
+goes into one dimension. ``(0, 0, 1, 1)`` is a full layer here that is a 1x1 convolution there, ``(0, 512, 7, 7)`` one
+that is a 7x7 convolution there, ``(0,)`` a tensor that is (C, 1, 1) here.
 """
 
 import re
@@ -60,7 +60,8 @@ def to_ours(tensors: Mapping[str, Tensor], network: nn.Module, origin: Origin) -
             raise ModelFileError(f"two tensors of the checkpoint are {ours} here; the second is {name}.")
         if shape is not None and ours in own:
             kept = [side for side, rule in zip(tensor.shape, shape, strict=True) if rule == 0]
-            tensor = tensor.reshape(kept + [1] * (own[ours].dim() - len(kept)))
+            added = own[ours].dim() - len(kept)
+            tensor = tensor.reshape(kept + [-1, *[1] * (added - 1)][:added])
         found[ours] = tensor
     if unknown:
         raise ModelFileError(
