@@ -20,6 +20,7 @@ from striate.models.backbones import (
     mobilenet_v3,
     perceptron,
     resnet_cifar,
+    vgg,
 )
 from striate.models.contract import Classifier
 from striate.models.weights import Origin, adapt_channels, fit, growing, matching, to_ours
@@ -195,6 +196,21 @@ CATALOG: dict[str, Architecture] = {
         "inverted residuals by search, 2.5M parameters (Howard et al. 2019)",
         smallest=mobilenet_v3.SMALLEST,
     ),
+    # Simonyan, Zisserman 2015
+    "vgg11": _imagenet(vgg, "vgg11", "A, 8 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
+    "vgg11_lrn": _imagenet(
+        vgg, "vgg11_lrn", "A with local response normalisation (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST
+    ),
+    "vgg13": _imagenet(vgg, "vgg13", "B, 10 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
+    "vgg16_c": _imagenet(
+        vgg, "vgg16_c", "C, 13 convolutions, 3 of them 1x1 (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST
+    ),
+    "vgg16": _imagenet(vgg, "vgg16", "D, 13 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
+    "vgg19": _imagenet(vgg, "vgg19", "E, 16 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
+    "vgg11_bn": _imagenet(vgg, "vgg11_bn", "vgg11 with batch normalisation", smallest=vgg.SMALLEST),
+    "vgg13_bn": _imagenet(vgg, "vgg13_bn", "vgg13 with batch normalisation", smallest=vgg.SMALLEST),
+    "vgg16_bn": _imagenet(vgg, "vgg16_bn", "vgg16 with batch normalisation", smallest=vgg.SMALLEST),
+    "vgg19_bn": _imagenet(vgg, "vgg19_bn", "vgg19 with batch normalisation", smallest=vgg.SMALLEST),
 }
 
 
