@@ -8,7 +8,6 @@ from striate.config import Layer, Resolved, resolve
 from striate.engine.log import Display
 from striate.models import catalog
 from striate.models.contract import Classifier
-from striate.models.pattern import looks_like_pattern
 from striate.recipes import read_config
 from striate.runs.checkpoints import create_with_weights
 from striate.runs.evaluate import Evaluated, evaluate_model
@@ -84,10 +83,10 @@ def create(
     download: bool = False,
     new_head: bool = False,
 ) -> Classifier:
-    """A network of the catalog, or of a layer pattern, as a `torch.nn.Module`.
+    """A network of the catalog, of timm, or of a layer pattern, as a `torch.nn.Module`.
 
     Args:
-        name: catalog name or layer pattern.
+        name: catalog name, ``timm:NAME`` or layer pattern.
         classes: number of classes; the checkpoint's when left out, else the published network's.
         channels: channels of the images; the published network's when left out. Weights for another number are
             adapted by the rule of `striate.models.weights.adapt_channels`.
@@ -113,12 +112,5 @@ def create(
             size=size,
             new_head=new_head,
         )
-    if looks_like_pattern(name):
-        return catalog.create(name, classes=classes or 10, channels=channels or 3, size=size or (32, 32))
-    line = catalog.find(name)
-    return catalog.create(
-        name,
-        classes=classes or line.classes,
-        channels=channels or line.images[0],
-        size=size or line.images[1:],
-    )
+    images, published = catalog.published_for(name)
+    return catalog.create(name, classes=classes or published, channels=channels or images[0], size=size or images[1:])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.models import pattern as patterns
+from striate.models import timm_provider
 from striate.models.backbones import (
     alexnet,
     googlenet,
@@ -222,12 +223,34 @@ def names(pattern: str | None = None) -> list[str]:
     return [name for name in CATALOG if fnmatchcase(name.casefold(), glob)]
 
 
+def origins(name: str) -> Mapping[str, Origin]:
+    """The libraries whose checkpoints of a network can be read."""
+    if timm_provider.is_timm(name):
+        return timm_provider.origins(name)
+    return {} if patterns.looks_like_pattern(name) else find(name).origins
+
+
+def published_for(name: str) -> tuple[tuple[int, int, int], int]:
+    """Channels, height and width of the images, and the classes, that a network was published for.
+
+    A layer pattern is for any; 32x32 colour images of ten classes stand for them.
+
+    Raises:
+        UsageError: for a name that does not exist.
+    """
+    if timm_provider.is_timm(name):
+        return timm_provider.images(name), timm_provider.classes(name)
+    if patterns.looks_like_pattern(name):
+        return (3, 32, 32), 10
+    architecture = find(name)
+    return architecture.images, architecture.classes
+
+
 def published(name: str) -> Classifier:
     """The network as it was published, for its own images and classes, on the meta device: shapes without weights."""
-    architecture = find(name)
-    channels, height, width = architecture.images
+    (channels, height, width), classes = published_for(name)
     with torch.device("meta"):
-        return architecture.build(classes=architecture.classes, channels=channels, size=(height, width))
+        return create(name, classes=classes, channels=channels, size=(height, width))
 
 
 def parameters(name: str) -> int:
@@ -255,7 +278,7 @@ def native_size(name: str) -> tuple[int, int] | None:
     Raises:
         UsageError: for a name that does not exist.
     """
-    if patterns.looks_like_pattern(name):
+    if timm_provider.is_timm(name) or patterns.looks_like_pattern(name):
         return None
     architecture = find(name)
     return architecture.images[1:] if architecture.only_size else None
@@ -265,7 +288,7 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
     """Build a network.
 
     Args:
-        name: a name of the catalog, or a layer pattern (`striate.models.pattern`).
+        name: a name of the catalog, a layer pattern (`striate.models.pattern`), or ``timm:NAME``.
         classes: K, at least 2.
         channels: of the images, at least 1.
         size: height and width of the images in pixels.
@@ -278,6 +301,8 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
             f"a classifier needs at least 2 classes, 1 channel and 1x1 pixels; asked for {classes} classes, {channels} "
             f"channels and {size[0]}x{size[1]} pixels."
         )
+    if timm_provider.is_timm(name):
+        return timm_provider.build(name, classes=classes, channels=channels, size=size)
     if patterns.looks_like_pattern(name):
         return patterns.build(name, classes=classes, channels=channels, size=size)
     architecture = find(name)
@@ -333,7 +358,7 @@ def load(
     """Build a network of the catalog and give it the weights of a checkpoint.
 
     Args:
-        name: a name of the catalog.
+        name: a name of the catalog, a layer pattern, or ``timm:NAME``.
         tensors: the checkpoint, under the names of its library.
         where: the checkpoint comes from, for messages.
         origin: ``striate``, ``torchvision``, ``timm``: whose names they are.
@@ -347,33 +372,40 @@ def load(
         UsageError: an unknown name or origin.
         ModelFileError: weights that do not fit, in words.
     """
-    architecture = find(name)
-    known = {"striate", *architecture.origins}
-    if origin not in known:
-        raise UsageError(f"{name} knows no checkpoints of {origin!r}; origin is one of {', '.join(sorted(known))}.")
-    channels = channels or architecture.images[0]
-    size = size or architecture.images[1:]
+    known = origins(name)
+    if origin not in ("striate", *known):
+        raise UsageError(
+            f"{name} knows no checkpoints of {origin!r}; origin is one of {', '.join(('striate', *known))}."
+        )
+    images, published_classes = published_for(name)
+    height, width = size or images[1:]
+
+    def build(classes: int, channels: int) -> Classifier:
+        return create(name, classes=classes, channels=channels, size=(height, width))
+
     with torch.device("meta"):
-        shapes = architecture.build(classes=architecture.classes, channels=architecture.images[0], size=size)
+        shapes = build(published_classes, images[0])
     ours = dict(tensors)
-    if origin == "striate":
-        if not set(ours) <= set(shapes.state_dict()):
-            _say_other_origins(architecture, ours, where, origin)
-    else:
+    if origin != "striate" or not set(ours) <= set(shapes.state_dict()):
+        others = [label for label in matching(tensors, known) if label != origin]
+        if others:
+            raise ModelFileError(
+                f"the names in {where} are not {origin}'s but {' or '.join(others)}'s: give that as the origin."
+            )
+    if origin != "striate":
         try:
-            ours = to_ours(tensors, shapes, architecture.origins[origin])
+            ours = to_ours(tensors, shapes, known[origin])
         except ModelFileError as error:
-            _say_other_origins(architecture, tensors, where, origin)
             raise ModelFileError(f"{where} does not hold {name} as {origin} names it: {error}") from error
-    first = growing(lambda count: architecture.build(classes=2, channels=count, size=size), 3)
-    for key, place in first.items():
+    channels = channels or images[0]
+    for key, place in growing(lambda count: build(published_classes, count), 3).items():
         if key in ours and ours[key].dim() == 4 and place == 1:
             ours[key] = adapt_channels(ours[key], channels)
-    heads = growing(lambda count: architecture.build(classes=count, channels=channels, size=size), 11)
+    heads = growing(lambda count: build(count, channels), 11)
     there = {ours[key].shape[place] for key, place in heads.items() if key in ours and ours[key].dim() > place}
     if classes is None:
-        classes = there.pop() if len(there) == 1 else architecture.classes
-    network = create(name, classes=classes, channels=channels, size=size)
+        classes = there.pop() if len(there) == 1 else published_classes
+    network = build(classes, channels)
     if there - {classes}:
         if not new_head:
             raise ModelFileError(
@@ -390,11 +422,3 @@ def load(
     }
     fit(network, ours, where)
     return network
-
-
-def _say_other_origins(architecture: Architecture, tensors: Mapping[str, Tensor], where: str, origin: str) -> None:
-    others = [label for label in matching(tensors, architecture.origins) if label != origin]
-    if others:
-        raise ModelFileError(
-            f"the names in {where} are not {origin}'s but {' or '.join(others)}'s: give that as the origin."
-        )

@@ -1,9 +1,9 @@
 """Checkpoints of other libraries into our networks, and back.
 
 An architecture file ends with tables of rows: the template of a name there, and that of the same tensor's name here.
-In a template ``{x}`` stands for a part of a name without dots, the same on both sides. Rows are tried in order and the
-first that matches wins. The tables are read from left to right to load a checkpoint and from right to left to save
-one, so both ways come from the same rows.
+In a template ``{x}`` stands for a part of a name without dots, the same on both sides, ``{x*}`` for one with dots.
+Rows are tried in order and the first that matches wins. The tables are read from left to right to load a checkpoint
+and from right to left to save one, so both ways come from the same rows.
 
 A third column gives the tensor's shape there where it differs from ours: 0 keeps the size at that place, what is over
 goes into one dimension. ``(0, 0, 1, 1)`` is a full layer here that is a 1x1 convolution there, ``(0, 512, 7, 7)`` one
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from striate.errors import ModelFileError
 
 Names: TypeAlias = tuple[tuple[str, str] | tuple[str, str, tuple[int, ...]], ...]
+PART = re.compile(r"\{(\w+)(\*?)\}")  # of a template
 SHOWN = 10  # names of tensors in one message
 
 
@@ -96,16 +97,18 @@ def _translate(name: str, names: Names, *, back: bool) -> tuple[str, tuple[int, 
         source, target = (row[1], row[0]) if back else (row[0], row[1])
         match = _pattern(source).fullmatch(name)
         if match:
-            return target.format(**match.groupdict()), row[2] if len(row) == 3 else None
+            place = PART.sub(r"\\g<\1>", target)
+            return match.expand(place), row[2] if len(row) == 3 else None
     return None
 
 
 @lru_cache(maxsize=4096)
 def _pattern(template: str) -> re.Pattern[str]:
-    parts = re.split(r"\{(\w+)\}", template)
-    return re.compile(
-        "".join(f"(?P<{part}>[^.]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
-    )
+    expression, end = "", 0
+    for part in PART.finditer(template):
+        expression += re.escape(template[end : part.start()]) + f"(?P<{part[1]}>{'.+' if part[2] else '[^.]+'})"
+        end = part.end()
+    return re.compile(expression + re.escape(template[end:]))
 
 
 def matching(names: Iterable[str], origins: Mapping[str, Origin]) -> list[str]:

@@ -15,10 +15,9 @@ from torch import Tensor
 from striate.engine.checkpoint import METADATA
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.files import replacing
-from striate.models import catalog, pattern
+from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints
-from striate.models.weights import fit
 from striate.runs.model_file import read_tensors
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # keys under which training scripts put weights
@@ -150,7 +149,7 @@ def create_with_weights(
     """Build a network and give it the weights of a file.
 
     Args:
-        name: catalog name; a layer pattern too where the file is ours.
+        name: catalog name, ``timm:NAME`` or layer pattern.
         weights: a model file of striate, a checkpoint of another library, or the name of an official checkpoint.
         download: fetch an official checkpoint that is not on this machine.
         origin: the library whose names the checkpoint has; not needed for a model file of striate.
@@ -173,17 +172,11 @@ def create_with_weights(
             raise UsageError(f"{weights} is a model file of striate, not {origin}'s: leave the origin out.")
         card, tensors = read_tensors(file)
         classes, channels, size = classes or len(card.classes), channels or card.channels, size or card.size
-        if pattern.looks_like_pattern(name):
-            network = catalog.create(name, classes=classes, channels=channels, size=size)
-            fit(network, tensors, weights)
-            return network
         origin = "striate"
     else:
         tensors = read_checkpoint(file)
-        if pattern.looks_like_pattern(name):
-            raise UsageError(f"no other library knows the layer pattern {name!r}: its weights come from a model file.")
         if origin is None:
-            known = ["striate", *catalog.find(name).origins]
+            known = ["striate", *catalog.origins(name)]
             raise UsageError(
                 f"{weights} does not say whose names its weights have: state the origin, one of {', '.join(known)}."
             )
