@@ -86,6 +86,7 @@ from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.conv import ConvNormAct
 from striate.nn.initialise import initialise
+from striate.nn.shortcut import ZeroPadding
 from striate.nn.squeeze_excite import SqueezeExcite
 
 Shortcut: TypeAlias = Literal["A", "B", "none"]
@@ -148,19 +149,6 @@ VARIANTS: dict[str, Spec] = {
 SMALLEST: dict[str, tuple[int, int]] = {
     variant: (35, 35) if spec.pool == "ceil" else (33, 33) for variant, spec in VARIANTS.items()
 }
-
-
-class ZeroPadding(nn.Module):
-    """Option A (section 3.3): every ``stride``-th pixel, and zeros for the new channels. No parameters."""
-
-    def __init__(self, added: int, stride: int):
-        super().__init__()
-        self.added = added
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From (B, C, H, W) to (B, C + added, H / stride, W / stride), rounded up."""
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
 
 
 def _shortcut(option: Shortcut, in_channels: int, channels: int, stride: int) -> nn.Module | None:
