@@ -15,6 +15,7 @@ from striate.models import timm_provider
 from striate.models.backbones import (
     alexnet,
     googlenet,
+    inception_v3,
     lenet,
     mobilenet_v1,
     mobilenet_v2,
@@ -212,6 +213,14 @@ CATALOG: dict[str, Architecture] = {
     "vgg13_bn": _imagenet(vgg, "vgg13_bn", "vgg13 with batch normalisation", smallest=vgg.SMALLEST),
     "vgg16_bn": _imagenet(vgg, "vgg16_bn", "vgg16 with batch normalisation", smallest=vgg.SMALLEST),
     "vgg19_bn": _imagenet(vgg, "vgg19_bn", "vgg19 with batch normalisation", smallest=vgg.SMALLEST),
+    # Szegedy et al. 2015
+    "inception_v3": _imagenet(
+        inception_v3,
+        "inception_v3",
+        "factorised convolutions, batch normalisation, 299x299 (Szegedy et al. 2015)",
+        smallest=inception_v3.SMALLEST,
+        size=(299, 299),
+    ),
 }
 
 
