@@ -202,7 +202,7 @@ def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -
 
 
 def _names(spec: Spec) -> tuple[Names, Names, Names]:
-    """The rows for torchvision, timm, and EfficientNet-PyTorch with its descendants (without squeeze and excitation)."""
+    """The rows for torchvision, for timm, and, of the lite network only, for EfficientNet-PyTorch."""
     torchvision: list[tuple[str, str]] = []
     timm: list[tuple[str, str]] = []
     pytorch: list[tuple[str, str]] = []
