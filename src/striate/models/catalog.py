@@ -14,6 +14,7 @@ from striate.models import pattern as patterns
 from striate.models import timm_provider
 from striate.models.backbones import (
     alexnet,
+    efficientnet,
     googlenet,
     inception_v3,
     lenet,
@@ -82,6 +83,17 @@ def _cifar(variant: str, summary: str) -> Architecture:
         images=(3, 32, 32),
         classes=10,
         smallest=resnet_cifar.SMALLEST,
+    )
+
+
+def _efficientnet(variant: str, summary: str) -> Architecture:
+    side = efficientnet.VARIANTS[variant].size
+    return _imagenet(
+        efficientnet,
+        variant,
+        f"{summary} (Tan and Le 2019)",
+        smallest=efficientnet.SMALLEST,
+        size=(side, side),
     )
 
 
@@ -220,6 +232,18 @@ CATALOG: dict[str, Architecture] = {
         "factorised convolutions, batch normalisation, 299x299 (Szegedy et al. 2015)",
         smallest=inception_v3.SMALLEST,
         size=(299, 299),
+    ),
+    # Tan and Le 2019
+    "efficientnet_b0": _efficientnet("efficientnet_b0", "depth, width and resolution balanced, 5.3M parameters"),
+    "efficientnet_b1": _efficientnet("efficientnet_b1", "EfficientNet-B0 scaled up for 240x240 images"),
+    "efficientnet_b2": _efficientnet("efficientnet_b2", "EfficientNet-B0 scaled up for 260x260 images"),
+    "efficientnet_b3": _efficientnet("efficientnet_b3", "EfficientNet-B0 scaled up for 300x300 images"),
+    "efficientnet_b4": _efficientnet("efficientnet_b4", "EfficientNet-B0 scaled up for 380x380 images"),
+    "efficientnet_b5": _efficientnet("efficientnet_b5", "EfficientNet-B0 scaled up for 456x456 images"),
+    "efficientnet_b6": _efficientnet("efficientnet_b6", "EfficientNet-B0 scaled up for 528x528 images"),
+    "efficientnet_b7": _efficientnet("efficientnet_b7", "EfficientNet-B0 scaled up for 600x600 images"),
+    "efficientnet_lite0": _efficientnet(
+        "efficientnet_lite0", "EfficientNet-B0 for phones: ReLU6, no squeeze and excitation"
     ),
 }
 
