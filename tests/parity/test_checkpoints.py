@@ -10,7 +10,8 @@ from striate.errors import ModelFileError, UsageError
 from striate.models.catalog import CATALOG, load
 from striate.models.weights import from_ours
 
-PAIRS = [(name, origin) for name, line in CATALOG.items() for origin in line.origins]
+LIBRARIES = ("torchvision", "timm")  # which build the network here; of other origins only weights are at hand
+PAIRS = [(name, origin) for name, line in CATALOG.items() for origin in line.origins if origin in LIBRARIES]
 CLASSES = 7
 LARGE = 30_000_000  # parameters above which a pair takes seconds
 
