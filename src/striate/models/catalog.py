@@ -22,7 +22,9 @@ from striate.models.backbones import (
     mobilenet_v2,
     mobilenet_v3,
     perceptron,
+    resnet,
     resnet_cifar,
+    resnet_preact,
     vgg,
 )
 from striate.models.contract import Classifier
@@ -137,6 +139,242 @@ CATALOG: dict[str, Architecture] = {
     "plain44": _cifar("plain44", "resnet44 without its shortcuts (He et al. 2016)"),
     "plain56": _cifar("plain56", "resnet56 without its shortcuts (He et al. 2016)"),
     "plain110": _cifar("plain110", "resnet110 without its shortcuts (He et al. 2016)"),
+    # He et al. 2016, table 1; v1.5
+    "resnet18": _imagenet(
+        resnet, "resnet18", "18 layers with shortcuts, option B (He et al. 2016)", smallest=resnet.SMALLEST["resnet18"]
+    ),
+    "resnet34": _imagenet(
+        resnet, "resnet34", "34 layers with shortcuts, option B (He et al. 2016)", smallest=resnet.SMALLEST["resnet34"]
+    ),
+    "resnet50": _imagenet(
+        resnet,
+        "resnet50",
+        "50 layers of bottlenecks, v1.5: the 3x3 convolution halves (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet50"],
+    ),
+    "resnet101": _imagenet(
+        resnet,
+        "resnet101",
+        "101 layers of bottlenecks, v1.5: the 3x3 convolution halves (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet101"],
+    ),
+    "resnet152": _imagenet(
+        resnet,
+        "resnet152",
+        "152 layers of bottlenecks, v1.5: the 3x3 convolution halves (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet152"],
+    ),
+    "resnet50_v1": _imagenet(
+        resnet,
+        "resnet50_v1",
+        "50 layers of bottlenecks as published: the first 1x1 convolution halves (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet50_v1"],
+    ),
+    "resnet101_v1": _imagenet(
+        resnet,
+        "resnet101_v1",
+        "101 layers of bottlenecks as published: the first 1x1 convolution halves (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet101_v1"],
+    ),
+    "resnet152_v1": _imagenet(
+        resnet,
+        "resnet152_v1",
+        "152 layers of bottlenecks as published: the first 1x1 convolution halves (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet152_v1"],
+    ),
+    "resnet18_a": _imagenet(
+        resnet,
+        "resnet18_a",
+        "resnet18 with shortcuts of option A, without parameters (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet18_a"],
+    ),
+    "resnet34_a": _imagenet(
+        resnet,
+        "resnet34_a",
+        "resnet34 with shortcuts of option A, without parameters (He et al. 2016)",
+        smallest=resnet.SMALLEST["resnet34_a"],
+    ),
+    "plain18": _imagenet(
+        resnet, "plain18", "resnet18 without its shortcuts (He et al. 2016)", smallest=resnet.SMALLEST["plain18"]
+    ),
+    "plain34": _imagenet(
+        resnet, "plain34", "resnet34 without its shortcuts (He et al. 2016)", smallest=resnet.SMALLEST["plain34"]
+    ),
+    # Xie et al. 2017, Mahajan et al. 2018
+    "resnext50_32x4d": _imagenet(
+        resnet,
+        "resnext50_32x4d",
+        "resnet50 with 3x3 convolutions in 32 groups of 4 channels (Xie et al. 2017)",
+        smallest=resnet.SMALLEST["resnext50_32x4d"],
+    ),
+    "resnext101_32x8d": _imagenet(
+        resnet,
+        "resnext101_32x8d",
+        "resnet101 with 3x3 convolutions in 32 groups of 8 channels (Mahajan et al. 2018)",
+        smallest=resnet.SMALLEST["resnext101_32x8d"],
+    ),
+    "resnext101_64x4d": _imagenet(
+        resnet,
+        "resnext101_64x4d",
+        "resnet101 with 3x3 convolutions in 64 groups of 4 channels (Xie et al. 2017)",
+        smallest=resnet.SMALLEST["resnext101_64x4d"],
+    ),
+    # Zagoruyko and Komodakis 2016
+    "wide_resnet50_2": _imagenet(
+        resnet,
+        "wide_resnet50_2",
+        "resnet50 with 3x3 convolutions twice as wide (Zagoruyko and Komodakis 2016)",
+        smallest=resnet.SMALLEST["wide_resnet50_2"],
+    ),
+    "wide_resnet101_2": _imagenet(
+        resnet,
+        "wide_resnet101_2",
+        "resnet101 with 3x3 convolutions twice as wide (Zagoruyko and Komodakis 2016)",
+        smallest=resnet.SMALLEST["wide_resnet101_2"],
+    ),
+    # Hu et al. 2018
+    "seresnet18": _imagenet(
+        resnet,
+        "seresnet18",
+        "resnet18 with squeeze and excitation (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet18"],
+    ),
+    "seresnet34": _imagenet(
+        resnet,
+        "seresnet34",
+        "resnet34 with squeeze and excitation (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet34"],
+    ),
+    "seresnet50": _imagenet(
+        resnet,
+        "seresnet50",
+        "resnet50 with squeeze and excitation (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet50"],
+    ),
+    "seresnet101": _imagenet(
+        resnet,
+        "seresnet101",
+        "resnet101 with squeeze and excitation (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet101"],
+    ),
+    "seresnet152": _imagenet(
+        resnet,
+        "seresnet152",
+        "resnet152 with squeeze and excitation (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet152"],
+    ),
+    "seresnet50_v1": _imagenet(
+        resnet,
+        "seresnet50_v1",
+        "resnet50_v1 with squeeze and excitation, as published (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet50_v1"],
+    ),
+    "seresnet101_v1": _imagenet(
+        resnet,
+        "seresnet101_v1",
+        "resnet101_v1 with squeeze and excitation, as published (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet101_v1"],
+    ),
+    "seresnet152_v1": _imagenet(
+        resnet,
+        "seresnet152_v1",
+        "resnet152_v1 with squeeze and excitation, as published (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnet152_v1"],
+    ),
+    "seresnext50_32x4d": _imagenet(
+        resnet,
+        "seresnext50_32x4d",
+        "resnext50_32x4d with squeeze and excitation (Hu et al. 2018)",
+        smallest=resnet.SMALLEST["seresnext50_32x4d"],
+    ),
+    # He et al. 2016, pre-activation
+    "preact_resnet110": Architecture(
+        build=partial(resnet_preact.build, "preact_resnet110"),
+        summary="110 layers of pre-activation, for 32x32 images (He et al. 2016)",
+        images=(3, 32, 32),
+        classes=10,
+        smallest=resnet_preact.SMALLEST["preact_resnet110"],
+    ),
+    "preact_resnet164": Architecture(
+        build=partial(resnet_preact.build, "preact_resnet164"),
+        summary="164 layers of pre-activation, for 32x32 images (He et al. 2016)",
+        images=(3, 32, 32),
+        classes=10,
+        smallest=resnet_preact.SMALLEST["preact_resnet164"],
+    ),
+    "preact_resnet1001": Architecture(
+        build=partial(resnet_preact.build, "preact_resnet1001"),
+        summary="1001 layers of pre-activation, for 32x32 images (He et al. 2016)",
+        images=(3, 32, 32),
+        classes=10,
+        smallest=resnet_preact.SMALLEST["preact_resnet1001"],
+    ),
+    "preact_resnet18": _imagenet(
+        resnet_preact,
+        "preact_resnet18",
+        "18 layers of pre-activation, ResNet v2 (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["preact_resnet18"],
+    ),
+    "preact_resnet34": _imagenet(
+        resnet_preact,
+        "preact_resnet34",
+        "34 layers of pre-activation, ResNet v2 (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["preact_resnet34"],
+    ),
+    "preact_resnet50": _imagenet(
+        resnet_preact,
+        "preact_resnet50",
+        "50 layers of pre-activation, ResNet v2 (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["preact_resnet50"],
+    ),
+    "preact_resnet101": _imagenet(
+        resnet_preact,
+        "preact_resnet101",
+        "101 layers of pre-activation, ResNet v2 (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["preact_resnet101"],
+    ),
+    "preact_resnet152": _imagenet(
+        resnet_preact,
+        "preact_resnet152",
+        "152 layers of pre-activation, ResNet v2 (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["preact_resnet152"],
+    ),
+    "preact_resnet200": _imagenet(
+        resnet_preact,
+        "preact_resnet200",
+        "200 layers of pre-activation, ResNet v2 (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["preact_resnet200"],
+    ),
+    "resnetv2_18": _imagenet(
+        resnet_preact,
+        "resnetv2_18",
+        "18 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["resnetv2_18"],
+    ),
+    "resnetv2_34": _imagenet(
+        resnet_preact,
+        "resnetv2_34",
+        "34 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["resnetv2_34"],
+    ),
+    "resnetv2_50": _imagenet(
+        resnet_preact,
+        "resnetv2_50",
+        "50 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["resnetv2_50"],
+    ),
+    "resnetv2_101": _imagenet(
+        resnet_preact,
+        "resnetv2_101",
+        "101 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["resnetv2_101"],
+    ),
+    "resnetv2_152": _imagenet(
+        resnet_preact,
+        "resnetv2_152",
+        "152 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
+        smallest=resnet_preact.SMALLEST["resnetv2_152"],
+    ),
     # Krizhevsky et al. 2012, 2014
     "alexnet_two_tower": _imagenet(
         alexnet,
@@ -315,6 +553,12 @@ def native_size(name: str) -> tuple[int, int] | None:
         return None
     architecture = find(name)
     return architecture.images[1:] if architecture.only_size else None
+
+
+def smallest(name: str) -> tuple[int, int]:
+    """Height and width of the smallest images that ``name`` takes, as far as it is known."""
+    known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
+    return find(name).smallest if known else (1, 1)
 
 
 def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
