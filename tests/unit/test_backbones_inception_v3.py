@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from striate.models.backbones.inception_v3 import Auxiliary
+from striate.models.backbones.inception_v3 import TORCHVISION, Auxiliary
 from striate.models.catalog import CATALOG, load, published
-from striate.models.weights import from_ours
+from striate.models.weights import Origin, from_ours, to_ours
 
 SIZE = (299, 299)
 
@@ -19,6 +19,28 @@ def _without_dropout(network):
     return network.train()
 
 
+def test_the_auxiliary_classifier_trains_as_torchvisions_does():
+    from torchvision.models.inception import InceptionAux
+
+    torch.manual_seed(0)
+    theirs = InceptionAux(768, 7)
+    names = Origin(model="inception_v3", names=TORCHVISION)
+    state = {f"AuxLogits.{key}": tensor for key, tensor in theirs.state_dict().items()}
+    ours = Auxiliary(768, 7)
+    ours.load_state_dict(
+        {key.removeprefix("auxiliary.mixed6e."): tensor.clone() for key, tensor in to_ours(state, ours, names).items()}
+    )
+    features, other = (torch.randn(3, 768, 17, 17).requires_grad_() for _ in range(2))
+    other.data.copy_(features)
+    logits, expected = ours(features), theirs(other)
+    torch.testing.assert_close(logits, expected)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(features.grad, other.grad)
+    torch.testing.assert_close(ours.conv1.norm.running_var, theirs.conv1.bn.running_var)
+
+
+@pytest.mark.slow  # whole, at the only size that torchvision's auxiliary classifier takes
 def test_auxiliary_logits_and_all_gradients_in_training_are_torchvisions():
     from torchvision.models import inception_v3
 
@@ -63,6 +85,7 @@ def test_the_auxiliary_classifier_takes_maps_of_any_size(side):
     assert Auxiliary(8, 3)(torch.randn(2, 8, side, side)).shape == (2, 3)
 
 
+@pytest.mark.slow  # of 27 million parameters, at 299x299
 def test_timms_network_with_auxiliary_classifier_has_torchvisions_names():
     import timm
 

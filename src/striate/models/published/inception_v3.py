@@ -76,7 +76,7 @@ ROWS = (
         figure="receptive_field",
         layer="backbone",
         value=1311,
-        source='Araujo, Norris, Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", Distill, table',
+        source='Araujo, Norris, Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", table',
     ),
 )
 
