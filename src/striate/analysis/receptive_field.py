@@ -1,0 +1,1037 @@
+"""Receptive fields, followed through the graph of operations.
+
+The receptive field of a unit is the part of the input image that its value can depend on (Luo et al., "Understanding
+the Effective Receptive Field in Deep Convolutional Neural Networks", NIPS 2016; the arithmetic is that of Araujo,
+Norris, Sim: "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019). It is followed operation by
+operation, per axis, as the first and last pixel that each unit sees; where neighbours differ in more than position
+(after upsampling, transposed convolution, attention in windows), for every unit of one period. So branches of
+different kernels, paddings and strides meet as what they are: a unit sees the union of what its parts see.
+
+Rules:
+- The field is that of an unbounded image: at the border it reaches over the edge, as far as the padding stands for.
+- Between the first and the last pixel of the field every pixel is counted, those that dilation skips too.
+- A product of positions with all positions (a full layer on a map, attention, the mean of a map) sees the whole image.
+- A gate has no position: a map multiplied or divided by a number per channel that stands for the whole map (squeeze and
+  excitation, global response normalisation) keeps its local field, although strictly its values depend on the whole
+  image. So do normalisations, whose statistics are taken over positions. A pooled value that is *added* to a map, or
+  concatenated with it, makes its field the whole image.
+- Values that no rule covers have no known field (None), and neither has what is computed from them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, floor, gcd, lcm, prod
+from typing import Any, Literal
+
+from torch import Tensor
+
+from striate.analysis.macs import is_pointwise
+from striate.analysis.trace import Operation, Trace, storage, tensors_in
+
+NOTHING = 1 << 40  # (NOTHING, -NOTHING) is the span of a unit that sees no pixel, neutral in every union
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceptiveField:
+    """What one unit sees of the image, per axis (height, width), in pixels."""
+
+    size: tuple[int, int]  # of the largest, where units differ by phase
+    jump: tuple[float, float]  # from one unit to the next, on average; 0 where all see the same
+    offset: tuple[float, float]  # centre of what the first unit sees; 0 is the centre of the first pixel
+    whole: bool = False  # the whole image, through a global operation; then size is the image's
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``striate.inspect/1``."""
+        return {"size": list(self.size), "jump": list(self.jump), "offset": list(self.offset), "whole": self.whole}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """First and last pixel that the units along one axis see: one entry per phase, moving `step` pixels per period."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    step: int
+    length: int  # units on the axis
+    image: int  # pixels on the axis
+    whole: bool = False  # everything, through a global operation
+
+    def at(self, unit: int) -> tuple[int, int]:
+        """First and last pixel that ``unit`` sees; units beyond the map continue it."""
+        if self.whole:
+            return 0, self.image - 1
+        period, phase = divmod(unit, len(self.low))
+        return self.low[phase] + period * self.step, self.high[phase] + period * self.step
+
+    def remap(self, taps: Callable[[int], Iterable[int]], *, length: int, forward: int = 1, period: int = 1) -> "Span":
+        """The span of units of which unit o reads the units ``taps(o)``.
+
+        Args:
+            taps: the ends of what is read suffice, since spans never run backwards.
+            length: number of the new units.
+            forward: o + ``period`` reads what lies ``forward`` units on from what o reads.
+            period: as above.
+        """
+        if self.whole:
+            return replace(self, length=length)
+        repeats = len(self.low) // gcd(len(self.low), forward)
+        seen = [[self.at(tap) for tap in taps(unit)] for unit in range(period * repeats)]
+        return replace(
+            self,
+            low=tuple(min((low for low, _ in ends), default=NOTHING) for ends in seen),
+            high=tuple(max((high for _, high in ends), default=-NOTHING) for ends in seen),
+            step=self.step * forward * repeats // len(self.low),
+            length=length,
+        )
+
+    def union(self, other: "Span") -> "Span":
+        """What units that read both see."""
+        if self.whole or other.whole:
+            return replace(self, whole=True)
+        if self == other:
+            return self
+        if self.step * len(other.low) == other.step * len(self.low):
+            period = lcm(len(self.low), len(other.low))
+            step = self.step * period // len(self.low)
+        else:  # they move at different speeds: unit by unit
+            period = max(self.length, 1)
+            step = max(round(self.step * period / len(self.low)), round(other.step * period / len(other.low)))
+        pairs = [(*self.at(unit), *other.at(unit)) for unit in range(period)]
+        return replace(
+            self,
+            low=tuple(min(pair[0], pair[2]) for pair in pairs),
+            high=tuple(max(pair[1], pair[3]) for pair in pairs),
+            step=step,
+        )
+
+    def fixed(self, first: int, last: int) -> "Span":
+        """The span of one value that reads the units from ``first`` to ``last``."""
+        low, high = self.at(first)[0], self.at(last)[1]
+        return replace(self, low=(low,), high=(high,), step=0, length=1)
+
+    def pooled(self) -> "Span":
+        """The span of one value that reads all units."""
+        fixed = self.fixed(0, self.length - 1)
+        jump = self.step / len(self.low)
+        # The last pixels, fewer than a step, may lie beside every window.
+        covers = fixed.low[0] < max(jump, 1) and fixed.high[0] > self.image - 1 - max(jump, 1)
+        return replace(fixed, whole=self.whole or covers)
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """A factor of a dimension: how an index along it moves the position on an axis."""
+
+    axis: Literal[0, 1, "lost"] | None  # height, width, positions of unknown order, or no position
+    size: int
+    stride: int = 0  # units of the axis per step
+
+
+Layout = tuple[tuple[Atom, ...], ...]  # per dimension of a tensor its factors, outer first
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the units of a tensor see, and where on the axes they stand."""
+
+    spans: tuple[Span, Span]  # height, width
+    layout: Layout
+
+    @property
+    def whole(self) -> bool:
+        """The whole image is seen."""
+        return all(span.whole for span in self.spans)
+
+    def positions(self, dim: int) -> tuple[Atom, ...]:
+        """The factors of dimension ``dim`` that are positions."""
+        return tuple(atom for atom in self.layout[dim] if atom.axis is not None)
+
+    def has_positions(self) -> bool:
+        """Whether more than one unit differs in position."""
+        return any(atom.axis is not None and atom.size > 1 for dim in self.layout for atom in dim)
+
+    def field(self) -> ReceptiveField:
+        """For a person."""
+        low_high = [
+            [pair for pair in zip(span.low, span.high, strict=True) if pair[0] <= pair[1]] for span in self.spans
+        ]
+        sizes = [
+            span.image if span.whole else max((high - low + 1 for low, high in pairs), default=0)
+            for span, pairs in zip(self.spans, low_high, strict=True)
+        ]
+        jumps = [0.0 if span.whole else span.step / len(span.low) for span in self.spans]
+        offsets = [
+            (span.image - 1) / 2 if span.whole else sum(pairs[0]) / 2 if pairs else 0.0
+            for span, pairs in zip(self.spans, low_high, strict=True)
+        ]
+        return ReceptiveField(
+            size=(sizes[0], sizes[1]),
+            jump=(jumps[0], jumps[1]),
+            offset=(offsets[0], offsets[1]),
+            whole=self.whole,
+        )
+
+
+class Unknown:
+    """The state of a tensor that depends on the image in a way that no rule covers."""
+
+
+UNKNOWN = Unknown()
+AnyState = State | Unknown | None  # None: does not depend on the image
+
+
+class NoRuleError(Exception):
+    """An operation whose effect on positions is not known."""
+
+
+class Fields:
+    """The states of all tensors of a trace, brought forward operation by operation.
+
+    A tensor is known by the memory that it looks at and how, which is the same for every handle that torch gives out.
+    """
+
+    def __init__(self, trace: Trace):
+        _, channels, height, width = trace.images.shape
+        spans = (
+            Span(low=(0,), high=(0,), step=1, length=height, image=height),
+            Span(low=(0,), high=(0,), step=1, length=width, image=width),
+        )
+        layout = (plain(1), plain(channels), (Atom(0, height, 1),), (Atom(1, width, 1),))
+        self.states: dict[tuple[Any, ...], AnyState] = {_key(trace.images): State(spans=spans, layout=layout)}
+
+    def of(self, tensor: Tensor) -> AnyState:
+        """What is known of ``tensor`` after the operations so far."""
+        return self.states.get(_key(tensor)) if tensor.is_meta else None
+
+    def step(self, operation: Operation) -> None:
+        """Bring the states forward over ``operation``."""
+        states = [self.of(tensor) for tensor in operation.tensors()]
+        if all(state is None for state in states):
+            for tensor in operation.outputs:  # memory that is written anew no longer depends on the image
+                self.states.pop(_key(tensor), None) if tensor.is_meta else None
+            return
+        results: Sequence[AnyState]
+        if any(isinstance(state, Unknown) for state in states):
+            results = [UNKNOWN] * len(operation.outputs)
+        else:
+            try:
+                results = apply(operation, self.of)
+            except NoRuleError:
+                results = [UNKNOWN] * len(operation.outputs)
+        for tensor, result in zip(operation.outputs, results, strict=True):
+            if isinstance(result, State) and not fits(result.layout, tensor.shape):
+                result = UNKNOWN
+            self.states[_key(tensor)] = result
+            if operation.function._schema.is_mutable:
+                self._spread(tensor, result)
+
+    def _spread(self, written: Tensor, result: AnyState) -> None:
+        """Writing into a part of a map changes what the whole map sees."""
+        memory, key = storage(written), _key(written)
+        for other, state in self.states.items():
+            if other[0] != memory or other == key or len(other[2]) != written.dim() or isinstance(state, Unknown):
+                continue
+            if state is None or not isinstance(result, State):
+                self.states[other] = UNKNOWN
+            elif len(state.layout) == len(result.layout):
+                a, b = state.spans, result.spans
+                self.states[other] = replace(state, spans=(a[0].union(b[0]), a[1].union(b[1])))
+
+
+def _key(tensor: Tensor) -> tuple[Any, ...]:
+    return storage(tensor), tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+
+
+def plain(size: int) -> tuple[Atom, ...]:
+    """A dimension without positions."""
+    return (Atom(None, size),)
+
+
+def fits(layout: Layout, shape: Sequence[int]) -> bool:
+    """Whether ``layout`` is one of a tensor of ``shape``."""
+    return len(layout) == len(shape) and all(
+        prod(atom.size for atom in dim) == size for dim, size in zip(layout, shape, strict=True)
+    )
+
+
+# ---- positions -------------------------------------------------------------------------------------------------------
+
+
+def merged(state: State, dims: Iterable[int], *, keep: bool = False) -> State:
+    """The state of values that read all positions along ``dims``.
+
+    Args:
+        state: before.
+        dims: dimensions, not negative.
+        keep: the dimensions stay (softmax); else each is left with size 1.
+    """
+    dims = set(dims)
+    spans = list(state.spans)
+    for dim in dims:
+        for atom in joined(state.layout[dim]):
+            if atom.axis == "lost":
+                spans = [span.pooled() for span in spans]
+            elif atom.axis is not None and atom.size > 1:
+                span, stride, size = spans[atom.axis], atom.stride, atom.size
+
+                def taps(unit: int, stride: int = stride, size: int = size) -> tuple[int, int]:
+                    first = unit - unit // stride % size * stride
+                    return first, first + (size - 1) * stride
+
+                if stride == 1 and size == span.length:  # all of the axis at once
+                    spans[atom.axis] = replace(span.pooled(), length=span.length)
+                else:
+                    spans[atom.axis] = span.remap(taps, length=span.length, forward=stride * size, period=stride * size)
+    after = replace(state, spans=(spans[0], spans[1]))
+    if keep:
+        return after
+    return tidy(replace(after, layout=tuple(() if dim in dims else atoms for dim, atoms in enumerate(state.layout))))
+
+
+def tidy(state: State) -> State:
+    """Number the units of each axis by what is left of its positions."""
+    spans, layout = list(state.spans), state.layout
+    for axis in (0, 1):
+        atoms = [atom for dim in layout for atom in dim if atom.axis == axis]
+        if any(atom.axis == "lost" for dim in layout for atom in dim):
+            continue
+        moving = [atom for atom in atoms if atom.size > 1]
+        span = spans[axis]
+        if not moving:
+            if span.length > 1:  # every part of the axis was merged into one
+                spans[axis] = replace(span.pooled(), length=1)
+            continue
+        unit = min(atom.stride for atom in moving)
+        if unit > 1 and all(atom.stride % unit == 0 for atom in moving):
+            spans[axis] = span.remap(lambda o, unit=unit: (o * unit,), length=-(-span.length // unit), forward=unit)
+            layout = _restrided(layout, axis, unit)
+    return replace(state, spans=(spans[0], spans[1]), layout=layout)
+
+
+def _restrided(layout: Layout, axis: int, unit: int) -> Layout:
+    return tuple(
+        tuple(replace(atom, stride=max(atom.stride // unit, 1)) if atom.axis == axis else atom for atom in dim)
+        for dim in layout
+    )
+
+
+def as_map(state: State, dim: int) -> tuple[State, Literal[0, 1] | None]:
+    """The axis that runs along dimension ``dim``, all of it and in order; None where no position does.
+
+    Raises:
+        NoRuleError: when the dimension mixes positions in another way.
+    """
+    atoms = [atom for atom in joined(state.layout[dim]) if atom.size > 1]
+    found = [atom for atom in atoms if atom.axis is not None]
+    if not found:
+        single = state.positions(dim)
+        if len(state.layout[dim]) == len(single) == 1 and single[0].axis in (0, 1):
+            return state, single[0].axis  # a map of one unit is still a map: padding can surround it
+        return state, None
+    first = atoms[0]
+    if len(found) > 1 or first.axis is None or first.axis == "lost" or first.stride != 1:
+        raise NoRuleError
+    axis, span = first.axis, state.spans[first.axis]
+    if first.size != span.length:
+        raise NoRuleError
+    repeats = prod(atom.size for atom in atoms[1:])
+    if repeats > 1:  # units repeated side by side, as a pixel shuffle does
+        new = span.remap(lambda o: (o // repeats,), length=span.length * repeats, period=repeats)
+        state = with_span(state, axis, new)
+    layout = list(state.layout)
+    layout[dim] = (Atom(axis, first.size * repeats, 1),)
+    return replace(state, layout=tuple(layout)), axis
+
+
+def with_span(state: State, axis: int, span: Span) -> State:
+    """``state`` with another span along one axis."""
+    return replace(state, spans=(span, state.spans[1]) if axis == 0 else (state.spans[0], span))
+
+
+def joined(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
+    """Factors with neighbours put together where they count on."""
+    out: list[Atom] = []
+    for atom in atoms:
+        last = out[-1] if out else None
+        if last and atom.axis == last.axis and atom.axis in (0, 1) and last.stride == atom.stride * atom.size:
+            out[-1] = Atom(atom.axis, last.size * atom.size, atom.stride)
+        elif last and atom.axis is None and last.axis is None:
+            out[-1] = Atom(None, last.size * atom.size)
+        else:
+            out.append(atom)
+    return tuple(out)
+
+
+def moved(
+    state: State,
+    dim: int,
+    size: int,
+    taps: Callable[[int], Iterable[int]],
+    *,
+    forward: int = 1,
+    period: int = 1,
+) -> State:
+    """The state after dimension ``dim`` has been read through windows: unit o reads the units ``taps(o)``."""
+    state, axis = as_map(state, dim)
+    layout = list(state.layout)
+    if axis is None:
+        layout[dim] = plain(size)
+    else:
+        state = with_span(state, axis, state.spans[axis].remap(taps, length=size, forward=forward, period=period))
+        layout[dim] = (Atom(axis, size, 1),)
+    return replace(state, layout=tuple(layout))
+
+
+def reshaped(state: State, shape: Sequence[int]) -> State:
+    """The state of the same numbers in another shape.
+
+    Raises:
+        NoRuleError: when the new dimensions cut across the old ones.
+    """
+    atoms = [atom for dim in state.layout for atom in dim if atom.size > 1 or atom.axis is not None]
+    atoms.reverse()  # the next factor is the last of the list
+    layout: list[list[Atom]] = []
+    for size in shape:
+        dim: list[Atom] = []
+        if size == 1 and atoms and atoms[-1].size == 1:
+            dim.append(atoms.pop())
+        while (missing := size // prod(atom.size for atom in dim)) > 1:
+            if not atoms:
+                raise NoRuleError
+            atom = atoms.pop()
+            if missing % atom.size == 0:
+                dim.append(atom)
+            elif atom.size % missing == 0 and atom.axis != "lost":
+                inner = atom.size // missing
+                dim.append(Atom(atom.axis, missing, atom.stride * inner))
+                atoms.append(Atom(atom.axis, inner, atom.stride))
+            else:
+                raise NoRuleError
+        layout.append(dim)
+    if any(atom.size > 1 for atom in atoms):
+        raise NoRuleError
+    if layout:
+        layout[-1].extend(reversed(atoms))
+    return replace(
+        state,
+        layout=tuple(joined(dim) if dim else plain(1) for dim in layout),
+    )
+
+
+def combined(shape: Sequence[int], states: Sequence[State], *, gates: bool = False) -> State:
+    """The state of values computed element by element, with broadcasting.
+
+    Args:
+        shape: of the result.
+        states: of the inputs that depend on the image.
+        gates: a factor without position that stands for the whole image leaves the others as they are.
+    """
+    if gates and any(state.has_positions() for state in states):
+        states = [state for state in states if state.has_positions() or not state.whole]
+    layout = [plain(size) for size in shape]
+    for state in states:
+        shift = len(shape) - len(state.layout)
+        for dim, atoms in enumerate(state.layout):
+            positions = tuple(atom for atom in atoms if atom.axis is not None)
+            if positions and prod(atom.size for atom in atoms) == shape[dim + shift]:
+                present = tuple(atom for atom in layout[dim + shift] if atom.axis is not None)
+                if not present:
+                    layout[dim + shift] = atoms
+                elif present != positions and joined(present) != joined(positions):
+                    raise NoRuleError
+    lengths = [max((state.spans[axis].length for state in states), default=1) for axis in (0, 1)]
+    spans: list[Span] = []
+    for axis in (0, 1):
+        parts = [state.spans[axis] for state in states]
+        if any(part.length not in (1, lengths[axis]) for part in parts):
+            raise NoRuleError
+        parts.sort(key=lambda part: -part.length)  # the one with positions first: its length is the result's
+        span = parts[0]
+        for part in parts[1:]:
+            span = span.union(part if part.length == span.length else part.fixed(0, 0))
+        spans.append(replace(span, length=lengths[axis]))
+    return State(spans=(spans[0], spans[1]), layout=tuple(layout))
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+
+Lookup = Callable[[Tensor], AnyState]
+Rule = Callable[[Operation, Lookup], Sequence[AnyState]]
+
+
+def apply(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """The states of the outputs of ``operation``.
+
+    Raises:
+        NoRuleError: when there is none for it.
+    """
+    rule = RULES.get(operation.name)
+    if rule is None:
+        if not is_pointwise(operation.function):
+            raise NoRuleError
+        rule = _pointwise
+    return rule(operation, lookup)
+
+
+def _state(lookup: Lookup, tensor: Tensor | None) -> State | None:
+    found = None if tensor is None else lookup(tensor)
+    assert not isinstance(found, Unknown)
+    return found
+
+
+def _only(operation: Operation, lookup: Lookup, name: str = "self") -> State:
+    """The state of the input that the operation works on.
+
+    Raises:
+        NoRuleError: when that does not depend on the image, but another input does.
+    """
+    state = _state(lookup, operation.argument(name))
+    if state is None:
+        raise NoRuleError
+    return state
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _dims(value: Any, count: int) -> list[int]:
+    if value is None or (isinstance(value, list | tuple) and not value):
+        return list(range(count))
+    return [dim % count for dim in ([value] if isinstance(value, int) else value)]
+
+
+GATES = frozenset(f"aten::{name}" for name in ("mul", "mul_", "div", "div_"))
+
+
+def _pointwise(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    states = [state for state in map(lookup, operation.tensors()) if isinstance(state, State)]
+    result = combined(operation.outputs[0].shape, states, gates=operation.name in GATES)
+    return [result] * len(operation.outputs)
+
+
+def _same(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """The first input gives the position; statistics and weights have none."""
+    state = _state(lookup, next(operation.tensors()))
+    if state is None:
+        raise NoRuleError
+    return [state if fits(state.layout, tensor.shape) else None for tensor in operation.outputs]
+
+
+def _copied_into(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    source = _state(lookup, operation.argument("src"))
+    return [None if source is None else combined(operation.outputs[0].shape, [source])]
+
+
+def _convolved(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = merged(_only(operation, lookup, "input"), [1])
+    weight: Tensor = operation.argument("weight")
+    shape = operation.outputs[0].shape
+    strides, paddings = operation.argument("stride"), operation.argument("padding")
+    dilations = operation.argument("dilation")
+    layout = list(state.layout)
+    layout[1] = plain(shape[1])
+    state = replace(state, layout=tuple(layout))
+    for i in range(len(shape) - 2):
+        s, p, d = (int(values[i if len(values) > 1 else 0]) for values in (strides, paddings, dilations))
+        k, size = weight.shape[2 + i], shape[2 + i]
+        if operation.argument("transposed", False):
+            # y[o] += x[i] w[k] for o = i s - p + k d
+            def taps(o: int, s: int = s, p: int = p, d: int = d, k: int = k) -> list[int]:
+                return [(o + p - tap * d) // s for tap in range(k) if (o + p - tap * d) % s == 0]
+
+            state = moved(state, 2 + i, size, taps, forward=1, period=s)
+        else:
+            state = _window(state, 2 + i, size, k=k, s=s, p=p, d=d)
+    return [state]
+
+
+def _window(state: State, dim: int, size: int, *, k: int, s: int = 1, p: int = 0, d: int = 1) -> State:
+    return moved(state, dim, size, lambda o: (o * s - p, o * s - p + (k - 1) * d), forward=s)
+
+
+def _pooled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    shape = operation.outputs[0].shape
+    kernel = operation.argument("kernel_size")
+    stride = operation.argument("stride") or kernel
+    padding, dilation = operation.argument("padding", 0), operation.argument("dilation", 1)
+    count = 1 if operation.name.endswith(("1d", "1d_with_indices")) else 2
+    for i in range(count):
+        k, s, p, d = (
+            int(v if isinstance(v, int) else v[i if len(v) > 1 else 0]) for v in (kernel, stride, padding, dilation)
+        )
+        dim = len(shape) - count + i
+        state = _window(state, dim, shape[dim], k=k, s=s, p=p, d=d)
+    return [state] * len(operation.outputs)
+
+
+def _adaptively_pooled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    shape = operation.outputs[0].shape
+    before: Tensor = operation.argument("self")
+    count = 1 if operation.name.endswith("1d") else 2
+    for dim in range(len(shape) - count, len(shape)):
+        old, new = before.shape[dim], shape[dim]
+        if new == 1 and old > 1:
+            state = _single(state, dim)
+        elif old != new:
+            ratio = Fraction(old, new)
+            state = moved(
+                state,
+                dim,
+                new,
+                lambda o, ratio=ratio: (floor(o * ratio), ceil((o + 1) * ratio) - 1),
+                forward=ratio.numerator,
+                period=ratio.denominator,
+            )
+    return [state] * len(operation.outputs)
+
+
+def _single(state: State, dim: int) -> State:
+    """The state after everything along ``dim`` has been put into one value."""
+    after = merged(state, [dim])
+    layout = list(after.layout)
+    layout[dim] = plain(1)
+    return replace(after, layout=tuple(layout))
+
+
+def _reduced(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    count = len(state.layout)
+    dims = _dims(operation.argument("dim"), count)
+    after = merged(state, dims)
+    keep = bool(operation.argument("keepdim", False))
+    layout = tuple(
+        plain(1) if dim in dims else atoms for dim, atoms in enumerate(after.layout) if keep or dim not in dims
+    )
+    return [replace(after, layout=layout)] * len(operation.outputs)
+
+
+def _softmaxed(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    return [merged(state, _dims(operation.argument("dim"), len(state.layout)), keep=True)]
+
+
+def _ratios(operation: Operation, dim: int, i: int) -> Fraction:
+    """Units of the old map per unit of the new one, as torch computes it: by the scale where one is given."""
+    before: Tensor = operation.argument("self" if operation.argument("self") is not None else "input")
+    scales = operation.argument("scale_factors")
+    scale = scales[i] if scales else operation.argument("scales_h" if i == 0 else "scales_w")
+    if scale:
+        return 1 / Fraction(scale).limit_denominator(4096)
+    return Fraction(before.shape[dim], operation.outputs[0].shape[dim])
+
+
+def _upsampled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    source: Tensor = next(operation.tensors())
+    state = _state(lookup, source)
+    if state is None:
+        raise NoRuleError
+    shape = operation.outputs[0].shape
+    corners = bool(operation.argument("align_corners", False))
+    for i, dim in enumerate(range(2, len(shape))):
+        old, new = source.shape[dim], shape[dim]
+        ratio = _ratios(operation, dim, i)
+        if corners and "nearest" not in operation.name:
+            ratio = Fraction(old - 1, new - 1) if new > 1 else Fraction(0)
+        if old == new and ratio == 1:
+            continue
+        if ratio == 0:
+            state = moved(state, dim, new, lambda o: (0,))
+            continue
+        state = moved(
+            state,
+            dim,
+            new,
+            _interpolated(operation.name, ratio, corners),
+            forward=ratio.numerator,
+            period=ratio.denominator,
+        )
+    return [state]
+
+
+def _interpolated(name: str, ratio: Fraction, corners: bool) -> Callable[[int], tuple[int, ...]]:
+    half = Fraction(1, 2)
+    if "nearest_exact" in name:
+        return lambda o: (floor((o + half) * ratio),)
+    if "nearest" in name:
+        return lambda o: (floor(o * ratio),)
+    reach = 1 if "bicubic" in name else 0
+    if name.endswith("_aa"):
+        support = (reach + 1) * max(ratio, Fraction(1))
+        return lambda o: (
+            ceil((o + half) * ratio - support - half + Fraction(1, 1000)),
+            floor((o + half) * ratio + support - half - Fraction(1, 1000)),
+        )
+
+    def taps(o: int) -> tuple[int, ...]:
+        at = o * ratio if corners else (o + half) * ratio - half
+        if at.denominator == 1:
+            return (int(at),)
+        return floor(at) - reach, ceil(at) + reach
+
+    return taps
+
+
+def _padded(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    pads = operation.argument("pad") or operation.argument("padding")
+    shape = operation.outputs[0].shape
+    for i in range(len(pads) // 2):
+        dim, left, right = len(shape) - 1 - i, int(pads[2 * i]), int(pads[2 * i + 1])
+        if left or right:
+            state = moved(state, dim, shape[dim], lambda o, left=left: (o - left,))
+    return [state]
+
+
+def _sliced(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    before: Tensor = operation.argument("self")
+    dim = int(operation.argument("dim", 0)) % before.dim()
+    size, new, step = before.shape[dim], operation.outputs[0].shape[dim], int(operation.argument("step", 1))
+    start = int(operation.argument("start") or 0)
+    start = min(max(start + size if start < 0 else start, 0), size)
+    return [_part(state, dim, start, new, step, size)]
+
+
+def _part(state: State, dim: int, start: int, new: int, step: int, size: int) -> State:
+    if new == size and step == 1:
+        return state
+    atoms = state.layout[dim]
+    if any(atom.axis == "lost" for atom in atoms):
+        layout = list(state.layout)
+        layout[dim] = (Atom("lost", new),)
+        return replace(state, layout=tuple(layout))
+    return moved(state, dim, new, lambda o: (start + o * step,), forward=step)
+
+
+def _split(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    before: Tensor = operation.argument("self")
+    dim = int(operation.argument("dim", 0)) % before.dim()
+    results: list[AnyState] = []
+    start = 0
+    for tensor in operation.outputs:
+        new = tensor.shape[dim]
+        results.append(_part(state, dim, start, new, 1, before.shape[dim]))
+        start += new
+    return results
+
+
+def _selected(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    before: Tensor = operation.argument("self")
+    dim = int(operation.argument("dim", 0)) % before.dim()
+    index = int(operation.argument("index")) % before.shape[dim]
+    return [_chosen(state, dim, index)]
+
+
+def _chosen(state: State, dim: int, index: int) -> State:
+    inner = 1
+    for atom in reversed(state.layout[dim]):
+        digit = index // inner % atom.size
+        inner *= atom.size
+        if atom.axis in (0, 1) and atom.size > 1:
+            span, stride, size = state.spans[atom.axis], atom.stride, atom.size
+
+            def taps(unit: int, stride: int = stride, size: int = size, digit: int = digit) -> tuple[int]:
+                return (unit + (digit - unit // stride % size) * stride,)
+
+            span = span.remap(taps, length=span.length, forward=stride * size, period=stride * size)
+            state = with_span(state, atom.axis, span)
+    layout = tuple(atoms for i, atoms in enumerate(state.layout) if i != dim)
+    return _unmoved(replace(state, layout=layout))
+
+
+def _unmoved(state: State) -> State:
+    """As `tidy`, for an axis on which one position has been chosen: it has not been pooled."""
+    spans = list(state.spans)
+    for axis in (0, 1):
+        if not any(atom.axis in (axis, "lost") and atom.size > 1 for dim in state.layout for atom in dim):
+            spans[axis] = spans[axis].fixed(0, 0)
+    return tidy(replace(state, spans=(spans[0], spans[1])))
+
+
+def _unbound(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    dim = int(operation.argument("dim", 0)) % len(state.layout)
+    return [_chosen(state, dim, index) for index in range(len(operation.outputs))]
+
+
+def _viewed(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    return [reshaped(_only(operation, lookup), operation.outputs[0].shape)]
+
+
+def _permuted(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    count = len(state.layout)
+    if operation.name == "aten::permute":
+        order = _dims(operation.argument("dims"), count)
+    else:
+        order = list(range(count))
+        a, b = (
+            (0, count - 1)
+            if operation.name in ("aten::t", "aten::t_")
+            else (
+                int(operation.argument("dim0")) % count,
+                int(operation.argument("dim1")) % count,
+            )
+        )
+        order[a], order[b] = order[b], order[a]
+    return [replace(state, layout=tuple(state.layout[dim] for dim in order))]
+
+
+def _unsqueezed(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    layout = list(state.layout)
+    layout.insert(int(operation.argument("dim")) % (len(layout) + 1), plain(1))
+    return [replace(state, layout=tuple(layout))]
+
+
+def _squeezed(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state = _only(operation, lookup)
+    before: Tensor = operation.argument("self")
+    dims = _dims(operation.argument("dim"), before.dim())
+    gone = {dim for dim in dims if before.shape[dim] == 1}
+    return [replace(state, layout=tuple(atoms for dim, atoms in enumerate(state.layout) if dim not in gone))]
+
+
+def _expanded(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    return [combined(operation.outputs[0].shape, [_only(operation, lookup)])]
+
+
+def _repeated(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    state, shape = _only(operation, lookup), operation.outputs[0].shape
+    before: Tensor = operation.argument("self")
+    layout = [plain(1)] * (len(shape) - before.dim()) + list(state.layout)
+    for dim, atoms in enumerate(layout):
+        size = prod(atom.size for atom in atoms)
+        if size != shape[dim]:
+            if any(atom.axis is not None and atom.size > 1 for atom in atoms):
+                raise NoRuleError
+            layout[dim] = plain(shape[dim])
+    return [replace(state, layout=tuple(layout))]
+
+
+def _concatenated(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    tensors = [tensor for tensor in tensors_in(operation.argument("tensors")) if tensor.numel()]
+    shape = operation.outputs[0].shape
+    dim = int(operation.argument("dim", 0)) % len(shape)
+    states: list[State] = []
+    lost = False
+    for tensor in tensors:
+        state = _state(lookup, tensor)
+        if state is None:
+            continue
+        if any(atom.size > 1 for atom in state.positions(dim)):
+            lost = len(tensors) > 1
+        layout = list(state.layout)
+        if len(tensors) > 1:
+            layout[dim] = plain(1)
+        states.append(replace(state, layout=tuple(layout)))
+    if len(tensors) == 1:
+        return states
+    # One state for all parts: along the dimension that grew there is no order of positions any more.
+    rest = [1 if i == dim else size for i, size in enumerate(shape)]
+    after = combined(rest, states)
+    layout = list(after.layout)
+    layout[dim] = (Atom("lost", shape[dim]),) if lost else plain(shape[dim])
+    return [replace(after, layout=tuple(layout))]
+
+
+def _stacked(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    shape = operation.outputs[0].shape
+    dim = int(operation.argument("dim", 0)) % len(shape)
+    states = [state for tensor in operation.tensors() if (state := _state(lookup, tensor)) is not None]
+    after = combined([size for i, size in enumerate(shape) if i != dim], states)
+    layout = list(after.layout)
+    layout.insert(dim, plain(shape[dim]))
+    return [replace(after, layout=tuple(layout))]
+
+
+def _product(first: str, second: str, added: str | None = None) -> Rule:
+    def rule(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+        shape = operation.outputs[0].shape
+        a, b = (_state(lookup, operation.argument(name)) for name in (first, second))
+        result = _matrix_product(shape, a, b)
+        bias = _state(lookup, operation.argument(added)) if added else None
+        states = [state for state in (result, bias) if state is not None]
+        return [combined(shape, states)]
+
+    return rule
+
+
+def _matrix_product(shape: Sequence[int], a: State | None, b: State | None) -> State | None:
+    """(..., n, m) times (..., m, p): everything along m is read."""
+    rows = None
+    if a is not None:
+        last = len(a.layout) - 1
+        a = merged(a, [last])
+        rows = replace(a, layout=(*a.layout[:last], plain(shape[-1])))
+    if b is None:
+        return rows
+    count = len(b.layout)
+    if rows is None:
+        b = merged(b, [count - 2])
+        return replace(b, layout=(*b.layout[: count - 2], plain(shape[-2]), b.layout[-1]))
+    # Both depend on the image, as in attention: along the columns, which are read next, the result stands for all.
+    b = merged(b, [count - 2, count - 1], keep=True)
+    columns = replace(b, layout=(*b.layout[: count - 2], plain(shape[-2]), plain(shape[-1])))
+    return _lengths_matched(shape, rows, columns)
+
+
+def _lengths_matched(shape: Sequence[int], rows: State, columns: State) -> State:
+    for dim in range(len(shape) - 2):
+        if joined(rows.positions(dim)) != joined(columns.positions(dim)):
+            raise NoRuleError
+    spans = [
+        a.union(b) if a.length == b.length else a.union(b.fixed(0, 0))
+        for a, b in zip(rows.spans, columns.spans, strict=True)
+    ]
+    return replace(rows, spans=(spans[0], spans[1]))
+
+
+def _attended(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    query, key, value = (_state(lookup, operation.argument(name)) for name in ("query", "key", "value"))
+    if query is None or key is None or value is None:
+        raise NoRuleError
+    shape = operation.outputs[0].shape
+    count = len(shape)
+    query = merged(query, [count - 1])
+    result = replace(query, layout=(*query.layout[: count - 1], plain(shape[-1])))
+    for other in (key, value):
+        all_of = merged(other, [count - 2, count - 1], keep=True)
+        result = _lengths_matched(shape, result, all_of)
+    return [result] + [None] * (len(operation.outputs) - 1)
+
+
+def _rolled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """Positions that come in at the other side are left out: who rolls a map masks them (Swin)."""
+    state = _only(operation, lookup)
+    before: Tensor = operation.argument("self")
+    shifts, dims = _pair(operation.argument("shifts")), operation.argument("dims")
+    if not dims:
+        raise NoRuleError
+    for shift, dim in zip(shifts, _dims(dims, before.dim()), strict=False):
+        size = before.shape[dim]
+        shift %= size
+        if shift > size // 2:
+            shift -= size
+        state = moved(state, dim, size, lambda o, shift=shift: (o - shift,))
+    return [state]
+
+
+def _unfolded(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """im2col: (B, C, H, W) to (B, C k k, L), the windows one after another."""
+    source: Tensor = operation.argument("self")
+    state = _only(operation, lookup)
+    k, d, p, s = (_pair(operation.argument(name)) for name in ("kernel_size", "dilation", "padding", "stride"))
+    layout: list[tuple[Atom, ...]] = []
+    for i in (0, 1):
+        size = (source.shape[2 + i] + 2 * p[i] - d[i] * (k[i] - 1) - 1) // s[i] + 1
+        state = _window(state, 2 + i, size, k=k[i], s=s[i], p=p[i], d=d[i])
+    layout = [state.layout[0], plain(operation.outputs[0].shape[1]), (*state.layout[2], *state.layout[3])]
+    return [replace(state, layout=tuple(layout))]
+
+
+def _indexed(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """Taking whole planes along dimensions without positions."""
+    state = _only(operation, lookup)
+    indices = operation.argument("indices")
+    places = [dim for dim, index in enumerate(indices) if index is not None]
+    if len(places) != 1 or indices[places[0]].dim() != 1 or any(atom.size > 1 for atom in state.positions(places[0])):
+        raise NoRuleError
+    layout = list(state.layout)
+    layout[places[0]] = plain(operation.outputs[0].shape[places[0]])
+    return [replace(state, layout=tuple(layout))]
+
+
+def _shuffled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """Pixel shuffle (B, C r r, H, W) to (B, C, H r, W r), and back."""
+    state, shape = _only(operation, lookup), operation.outputs[0].shape
+    count = len(shape)
+    if operation.name == "aten::pixel_shuffle":
+        factor = int(operation.argument("upscale_factor"))
+        state = merged(state, [count - 3])
+        layout = list(state.layout)
+        layout[count - 3] = plain(shape[-3])
+        state = replace(state, layout=tuple(layout))
+        for dim in (count - 2, count - 1):
+            state = moved(state, dim, shape[dim], lambda o: (o // factor,), period=factor)
+        return [state]
+    factor = int(operation.argument("downscale_factor"))
+    layout = list(state.layout)
+    layout[count - 3] = plain(shape[-3])
+    state = replace(state, layout=tuple(layout))
+    for dim in (count - 2, count - 1):
+        state = _window(state, dim, shape[dim], k=factor, s=factor)
+    return [state]
+
+
+def _made_alike(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
+    """New tensors that take only their shape from another."""
+    return [None] * len(operation.outputs)
+
+
+def _table(rule: Rule, names: str) -> dict[str, Rule]:
+    return {f"aten::{name}": rule for name in names.split()}
+
+
+RULES: dict[str, Rule] = {
+    **_table(_convolved, "convolution _convolution"),
+    **_table(_pooled, "max_pool2d_with_indices max_pool2d avg_pool2d avg_pool1d max_pool1d max_pool1d_with_indices"),
+    **_table(
+        _adaptively_pooled,
+        "_adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d adaptive_avg_pool1d adaptive_max_pool1d",
+    ),
+    **_table(
+        _reduced, "mean sum amax amin max min prod var std var_mean std_mean logsumexp linalg_vector_norm norm all any"
+    ),
+    **_table(_softmaxed, "_softmax softmax _safe_softmax _log_softmax log_softmax"),
+    **_table(
+        _upsampled,
+        "upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa "
+        "_upsample_bicubic2d_aa",
+    ),
+    **_table(_padded, "constant_pad_nd reflection_pad2d replication_pad2d reflection_pad1d replication_pad1d"),
+    **_table(_sliced, "slice"),
+    **_table(_split, "split split_with_sizes chunk"),
+    **_table(_selected, "select"),
+    **_table(_unbound, "unbind"),
+    **_table(_viewed, "view _unsafe_view reshape _reshape_alias unflatten flatten view_as"),
+    **_table(_permuted, "permute transpose transpose_ t t_"),
+    **_table(_unsqueezed, "unsqueeze unsqueeze_"),
+    **_table(_squeezed, "squeeze squeeze_"),
+    **_table(_expanded, "expand"),
+    **_table(_repeated, "repeat"),
+    **_table(_concatenated, "cat"),
+    **_table(_stacked, "stack"),
+    **_table(_product("self", "mat2"), "mm bmm"),
+    **_table(_product("mat1", "mat2", "self"), "addmm _addmm_activation"),
+    **_table(_product("batch1", "batch2", "self"), "baddbmm"),
+    **_table(
+        _attended,
+        "scaled_dot_product_attention _scaled_dot_product_attention_math _scaled_dot_product_attention_math_for_mps "
+        "_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu "
+        "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention "
+        "_scaled_dot_product_fused_attention_overrideable",
+    ),
+    **_table(_rolled, "roll"),
+    **_table(_unfolded, "im2col"),
+    **_table(_indexed, "index"),
+    **_table(_shuffled, "pixel_shuffle pixel_unshuffle"),
+    **_table(_copied_into, "copy_"),
+    **_table(
+        _same,
+        "native_batch_norm cudnn_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training tril triu "
+        "_batch_norm_no_update native_layer_norm native_group_norm _fused_rms_norm rms_norm clone contiguous detach "
+        "alias as_strided_ _to_copy lift_fresh native_dropout native_channel_shuffle channel_shuffle bernoulli_",
+    ),
+    **_table(
+        _made_alike,
+        "empty_like zeros_like ones_like full_like rand_like randn_like new_zeros new_ones new_empty new_full "
+        "new_empty_strided",
+    ),
+}
