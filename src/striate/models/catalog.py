@@ -21,6 +21,7 @@ from striate.models.backbones import (
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
+    overfeat,
     perceptron,
     resnet,
     resnet_cifar,
@@ -482,6 +483,21 @@ CATALOG: dict[str, Architecture] = {
     "efficientnet_b7": _efficientnet("efficientnet_b7", "EfficientNet-B0 scaled up for 600x600 images"),
     "efficientnet_lite0": _efficientnet(
         "efficientnet_lite0", "EfficientNet-B0 for phones: ReLU6, no squeeze and excitation"
+    ),
+    # Sermanet et al. 2014
+    "overfeat_fast": _imagenet(
+        overfeat,
+        "overfeat_fast",
+        "the fast network for whole images (Sermanet et al. 2014)",
+        smallest=overfeat.VARIANTS["overfeat_fast"].size,
+        size=overfeat.VARIANTS["overfeat_fast"].size,
+    ),
+    "overfeat_accurate": _imagenet(
+        overfeat,
+        "overfeat_accurate",
+        "the accurate network for whole images (Sermanet et al. 2014)",
+        smallest=overfeat.VARIANTS["overfeat_accurate"].size,
+        size=overfeat.VARIANTS["overfeat_accurate"].size,
     ),
 }
 
