@@ -25,12 +25,12 @@ from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
-from striate.models.catalog import create, native_size
+from striate.models.catalog import create, native_size, published_for, smallest
 from striate.runs.checkpoints import create_with_weights, is_official
 from striate.tasks.classification import Classification, class_weights
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
-DEFAULT_SIZE = 64  # input size where images differ in size and the model takes any
+DEFAULT_SIZE = 64  # input size where images differ in size and the model is for small ones
 PROBED = 200  # images looked at for their size and colour
 MEASURED = 2000  # images whose mean and standard deviation normalise the input
 
@@ -336,10 +336,15 @@ def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
             raise UsageError(f"--size {settings.size!r} is not a size: H or HxW in pixels, as in 224 or 240x320.")
         return resolved, (int(match[1]), int(match[2] or match[1]))
     native = native_size(settings.model)
+    _, height, width = published_for(settings.model)[0]
     if native is not None:
         size, source = native, "model"
     elif seen.size is not None and max(seen.size) <= SMALL:
-        size, source = seen.size, "data"
+        lowest = smallest(settings.model)
+        size = (max(seen.size[0], lowest[0]), max(seen.size[1], lowest[1]))
+        source = "data" if size == seen.size else "model"
+    elif max(height, width) > SMALL:
+        size, source = (height, width), "model"
     else:
         size, source = (DEFAULT_SIZE, DEFAULT_SIZE), "default"
     return resolved.because(source, size=f"{size[0]}x{size[1]}"), size
