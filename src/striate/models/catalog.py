@@ -303,13 +303,6 @@ CATALOG: dict[str, Architecture] = {
         classes=10,
         smallest=resnet_preact.SMALLEST["preact_resnet164"],
     ),
-    "preact_resnet1001": Architecture(
-        build=partial(resnet_preact.build, "preact_resnet1001"),
-        summary="1001 layers of pre-activation, for 32x32 images (He et al. 2016)",
-        images=(3, 32, 32),
-        classes=10,
-        smallest=resnet_preact.SMALLEST["preact_resnet1001"],
-    ),
     "preact_resnet18": _imagenet(
         resnet_preact,
         "preact_resnet18",

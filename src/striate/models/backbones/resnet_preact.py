@@ -5,11 +5,11 @@ before each convolution instead of after (figure 4e), so that nothing but the su
 Filters and numbers of units are those of the same authors' "Deep Residual Learning for Image Recognition", CVPR 2016
 (2016a here; `resnet.py`, `resnet_cifar.py`):
 
-    32x32 images      output    preact_resnet110   preact_resnet164, 1001
+    32x32 images      output    110            164
     conv1  stem      32 x 32    3x3, 16 filters
-           stage1    32 x 32    18 [16 16]         18, 111 [16 16  64]
-           stage2    16 x 16    18 [32 32]         18, 111 [32 32 128]
-           stage3     8 x  8    18 [64 64]         18, 111 [64 64 256]
+           stage1    32 x 32    18 [16 16]     18 [16 16  64]
+           stage2    16 x 16    18 [32 32]     18 [32 32 128]
+           stage3     8 x  8    18 [64 64]     18 [64 64 256]
 
     ImageNet          output    18, 34             50, 101, 152, 200
     conv1  stem    112 x 112    7x7, 64 filters, stride 2; then 3x3 max-pooling, stride 2
@@ -25,7 +25,6 @@ map, and have no normalisation. Two-layer units on 32x32 images have option A of
     name                parameters   multiply-accumulates   published
     preact_resnet110     1,727,962            252,887,680   1.7M, 6.37% error on CIFAR-10
     preact_resnet164     1,703,258            244,500,992   1.7M, 5.46%
-    preact_resnet1001   10,327,706          1,487,849,984   10.2M, which leaves normalisation out; 4.92%
     preact_resnet18     11,687,720          1,814,073,344
     preact_resnet34     21,795,880          3,663,761,408
     preact_resnet50     25,549,352          3,857,973,248
@@ -84,7 +83,6 @@ class Spec:
 VARIANTS: dict[str, Spec] = {
     "preact_resnet110": Spec(widths=CIFAR, blocks=(18, 18, 18), bottleneck=False, shortcut="A"),
     "preact_resnet164": Spec(widths=CIFAR, blocks=(18, 18, 18), bottleneck=True),
-    "preact_resnet1001": Spec(widths=CIFAR, blocks=(111, 111, 111), bottleneck=True),
     "preact_resnet18": Spec(widths=IMAGENET, blocks=(2, 2, 2, 2), bottleneck=False),
     "preact_resnet34": Spec(widths=IMAGENET, blocks=(3, 4, 6, 3), bottleneck=False),
     "preact_resnet50": Spec(widths=IMAGENET, blocks=(3, 4, 6, 3), bottleneck=True),

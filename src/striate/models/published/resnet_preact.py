@@ -15,15 +15,6 @@ ROWS = (
         source=HE_2016 + ", table 4: 1.7M",
     ),
     Published(
-        model="preact_resnet1001",
-        figure="parameters",
-        value=10_200_000,
-        within=50_000,
-        source=HE_2016 + ", table 4: 10.2M",
-        disputed="10,178,490 weights of convolutions and the full layer are 10.2M; with the scales and shifts of batch "
-        "normalisation there are 10,327,706.",
-    ),
-    Published(
         model="preact_resnet110",
         figure="parameters",
         value=1_700_000,
@@ -41,7 +32,7 @@ ROWS = (
         Published(
             model=model, figure="shape", layer=f"backbone.stage{stage}", value=value, source=HE_2016A + ", section 4.2"
         )
-        for model, expansion in (("preact_resnet110", 1), ("preact_resnet164", 4), ("preact_resnet1001", 4))
+        for model, expansion in (("preact_resnet110", 1), ("preact_resnet164", 4))
         for stage, value in enumerate(
             ((16 * expansion, 32, 32), (32 * expansion, 16, 16), (64 * expansion, 8, 8)), start=1
         )
@@ -72,12 +63,6 @@ ERRORS = (
     ),
     PublishedError(
         model="preact_resnet164", data="CIFAR-100", error=24.33, source=HE_2016 + ", table 3 (median of 5 runs)"
-    ),
-    PublishedError(
-        model="preact_resnet1001", data="CIFAR-10", error=4.92, source=HE_2016 + ", table 3 (median of 5 runs)"
-    ),
-    PublishedError(
-        model="preact_resnet1001", data="CIFAR-100", error=22.71, source=HE_2016 + ", table 3 (median of 5 runs)"
     ),
     PublishedError(
         model="preact_resnet152", data="ImageNet, one crop of 320x320", error=21.1, source=HE_2016 + ", table 5"
