@@ -28,6 +28,8 @@ def initialise(layer: nn.Conv2d | nn.Linear, follower: Follower) -> None:
             softmax: normal with standard deviation 0.01 (Krizhevsky, Sutskever, Hinton 2012, section 5), so that the
             first loss is near ln K whatever the layers before it give.
     """
+    if layer.weight.is_meta:
+        return  # there is nothing to draw, and torch would load its compiler, for seconds, to find that out
     slope = {"leaky": LEAKY_SLOPE, "parametric": PARAMETRIC_SLOPE}.get(follower, 0.0)
     fan_in = layer.weight[0].numel()
     if follower == "saturating":
