@@ -14,6 +14,7 @@ from striate.models import pattern as patterns
 from striate.models import timm_provider
 from striate.models.backbones import (
     alexnet,
+    convnext,
     efficientnet,
     googlenet,
     inception_v3,
@@ -491,6 +492,19 @@ CATALOG: dict[str, Architecture] = {
         "the accurate network for whole images (Sermanet et al. 2014)",
         smallest=overfeat.VARIANTS["overfeat_accurate"].size,
         size=overfeat.VARIANTS["overfeat_accurate"].size,
+    ),
+    # Liu et al. 2022
+    "convnext_tiny": _imagenet(
+        convnext, "convnext_tiny", "ConvNeXt-T, 29M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+    ),
+    "convnext_small": _imagenet(
+        convnext, "convnext_small", "ConvNeXt-S, 50M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+    ),
+    "convnext_base": _imagenet(
+        convnext, "convnext_base", "ConvNeXt-B, 89M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+    ),
+    "convnext_large": _imagenet(
+        convnext, "convnext_large", "ConvNeXt-L, 198M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
     ),
 }
 
