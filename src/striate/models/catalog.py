@@ -28,6 +28,7 @@ from striate.models.backbones import (
     resnet_cifar,
     resnet_preact,
     vgg,
+    xception,
 )
 from striate.models.contract import Classifier
 from striate.models.weights import Origin, adapt_channels, fit, growing, matching, to_ours
@@ -505,6 +506,14 @@ CATALOG: dict[str, Architecture] = {
     ),
     "convnext_large": _imagenet(
         convnext, "convnext_large", "ConvNeXt-L, 198M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+    ),
+    # Chollet 2017
+    "xception": _imagenet(
+        xception,
+        "xception",
+        "depthwise separable convolutions with shortcuts, 299x299 (Chollet 2017)",
+        smallest=xception.SMALLEST,
+        size=(299, 299),
     ),
 }
 
