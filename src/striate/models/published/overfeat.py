@@ -37,8 +37,8 @@ ROWS = (
         layer="backbone.layer1",
         value=(96, 24, 24),
         source=SERMANET_2014 + ", table 1: input of layer 2",
-        disputed="231 pixels in steps of 4 give 56x56, pooled 28x28; 24x24 is what layer 2 makes of that before its own "
-        "pooling",
+        disputed="231 pixels in steps of 4 give 56x56, pooled 28x28; 24x24 is what layer 2 makes of that before it is "
+        "pooled",
     ),
     *(
         Published(
@@ -78,7 +78,7 @@ ROWS = (
     ),
 )
 
-# Table 2, one network, coarse stride, one scale.
+# Table 2, one network: the fast one at one scale and the coarse stride, the accurate one at four and the fine one.
 ERRORS = (
     PublishedError(
         model="overfeat_fast", data="ImageNet 2012 (validation)", error=39.28, source=SERMANET_2014 + ", table 2"
@@ -87,6 +87,15 @@ ERRORS = (
         model="overfeat_fast",
         data="ImageNet 2012 (validation), top-5",
         error=17.12,
+        source=SERMANET_2014 + ", table 2",
+    ),
+    PublishedError(
+        model="overfeat_accurate", data="ImageNet 2012 (validation)", error=35.74, source=SERMANET_2014 + ", table 2"
+    ),
+    PublishedError(
+        model="overfeat_accurate",
+        data="ImageNet 2012 (validation), top-5",
+        error=14.18,
         source=SERMANET_2014 + ", table 2",
     ),
 )
