@@ -696,8 +696,8 @@ def load(
         shapes = build(published_classes, images[0])
     ours = dict(tensors)
     if origin != "striate" or not set(ours) <= set(shapes.state_dict()):
-        others = [label for label in matching(tensors, known) if label != origin]
-        if others:
+        others = matching(tensors, known)
+        if others and origin not in others:  # two libraries can use the same names
             raise ModelFileError(
                 f"the names in {where} are not {origin}'s but {' or '.join(others)}'s: give that as the origin."
             )
