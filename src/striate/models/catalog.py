@@ -27,6 +27,7 @@ from striate.models.backbones import (
     resnet,
     resnet_cifar,
     resnet_preact,
+    squeezenet,
     vgg,
     xception,
 )
@@ -514,6 +515,25 @@ CATALOG: dict[str, Architecture] = {
         "depthwise separable convolutions with shortcuts, 299x299 (Chollet 2017)",
         smallest=xception.SMALLEST,
         size=(299, 299),
+    ),
+    # Iandola et al. 2016
+    "squeezenet1_0": _imagenet(
+        squeezenet,
+        "squeezenet1_0",
+        "fire modules, 1.2 million parameters (Iandola et al. 2016)",
+        smallest=squeezenet.SMALLEST["squeezenet1_0"],
+    ),
+    "squeezenet1_0_bypass": _imagenet(
+        squeezenet,
+        "squeezenet1_0_bypass",
+        "squeezenet1_0 with shortcuts (Iandola et al. 2016)",
+        smallest=squeezenet.SMALLEST["squeezenet1_0_bypass"],
+    ),
+    "squeezenet1_1": _imagenet(
+        squeezenet,
+        "squeezenet1_1",
+        "as accurate as squeezenet1_0 for less than half the work",
+        smallest=squeezenet.SMALLEST["squeezenet1_1"],
     ),
 }
 
