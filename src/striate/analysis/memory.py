@@ -45,6 +45,7 @@ Optimizer = Literal["sgd", "momentum", "adam"]
 
 aten: Any = torch.ops.aten
 CUDA_BLOCK = 512  # bytes; CUDA's caching allocator rounds every tensor up to whole blocks (c10 CUDACachingAllocator)
+FEW_CHANNELS = 4  # up to here oneDNN's convolutions read plain inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +314,7 @@ def _scratch(func: Any, args: Any, outcome: Any) -> int:
     if not _by_onednn(x, weight, settings):
         return 0
     last = any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in (x, weight))
-    inputs, outputs = (0, 0) if last else (x.nbytes, out.nbytes)
+    inputs, outputs = (0, 0) if last else (_blocked(x), _blocked(out))
     if func is aten.convolution.default:
         return max(inputs + weight.nbytes + outputs, outputs + out.nbytes)
     to_data = x.nbytes if outcome[0] is not None else 0  # the gradient of the input, none for the first layer
@@ -322,6 +323,16 @@ def _scratch(func: Any, args: Any, outcome: Any) -> int:
     if to_weight:
         peak = max(peak, to_data + outputs + inputs + to_weight, to_data + 2 * to_weight)
     return peak
+
+
+def _blocked(tensor: Tensor) -> int:
+    """Bytes of a copy in oneDNN's layout, whose blocks are as many channels as a vector register holds floats.
+
+    Images of a few channels are read as they are.
+    """
+    channels = tensor.shape[1]
+    lanes = {"AVX512": 16}.get(torch.backends.cpu.get_cpu_capability(), 8)
+    return tensor.nbytes // channels * -(-channels // lanes) * lanes if channels > FEW_CHANNELS else 0
 
 
 def _by_onednn(x: Tensor, weight: Tensor, settings: tuple[Any, ...]) -> bool:
@@ -382,7 +393,7 @@ class _Kernels(TorchFunctionMode):
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Fused attention keeps one number per query, not the table of all pairs."""
         masked = kwargs.get("attn_mask") is not None or kwargs.get("is_causal") or kwargs.get("dropout_p")
-        if args or masked or query.dim() != 4:
+        if args or masked or query.dim() != 4 or any(tensor.stride(-1) != 1 for tensor in (query, key, value)):
             return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
         if self.device == "cpu":
             return aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)[0]
