@@ -20,6 +20,7 @@ PATTERNS = (
     "CONV 8 3x3 /2 -> BN -> LEAKY -> POOL avg 3x3 /2 -> CONV 12 2x2 -> PRELU -> LRN -> GAP -> DROPOUT 0.2 -> FC",
 )
 SMALL = 2_000_000  # parameters
+LARGE = 100_000_000  # parameters above which what needs numbers takes seconds: marked slow
 
 
 def _representatives():
@@ -34,7 +35,12 @@ ALL = (*_representatives(), *PATTERNS)
 ANY_SIZE = tuple(name for name in ALL if name not in CATALOG or not CATALOG[name].only_size)
 FULL = {"linear", "lenet300", "lenet300-100"}  # one weight per pixel: built for one size
 RUNS_AT_ANY_SIZE = tuple(name for name in ANY_SIZE if name not in FULL and (name in CATALOG or "GAP" in name))
+HEAVY = {name for name in ALL if name in CATALOG and parameters(name) > LARGE}
 CLASSES, CHANNELS = 5, 3
+
+
+def _marked(names):
+    return [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in names]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,7 +113,7 @@ def _images(count, size):
     return torch.randn(count, CHANNELS, *size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_builds_on_the_meta_device_and_is_whole_once_weights_are_loaded(name):
     with torch.device("meta"):
@@ -118,7 +124,7 @@ def test_builds_on_the_meta_device_and_is_whole_once_weights_are_loaded(name):
     torch.testing.assert_close(model.eval()(images), _model(name)(images), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_gives_one_score_per_class_and_remembers_what_it_was_built_for(name):
     model = _model(name)
@@ -128,7 +134,12 @@ def test_gives_one_score_per_class_and_remembers_what_it_was_built_for(name):
     assert (model.classes, model.channels, model.size) == (CLASSES, CHANNELS, _size(name))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if _model(name).backbone.stages[0].stride])
+def _keeps_position(name):
+    with torch.device("meta"):
+        return _build(name).backbone.stages[0].stride > 0
+
+
+@pytest.mark.parametrize("name", _marked(filter(_keeps_position, ALL)))
 @torch.no_grad()
 def test_a_stride_is_how_far_the_image_grows_per_step_on_the_map(name):
     backbone, (height, width) = _model(name).backbone, _size(name)
@@ -138,7 +149,7 @@ def test_a_stride_is_how_far_the_image_grows_per_step_on_the_map(name):
         assert (large.shape[2] - small.shape[2], large.shape[3] - small.shape[3]) == (3, 2)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 def test_backward_reaches_every_parameter(name):
     size = _size(name, extra=8)
     model = _build(name, size=size).train()
@@ -148,7 +159,7 @@ def test_backward_reaches_every_parameter(name):
     assert unreached == []
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_the_first_loss_is_near_ln_of_the_classes(name):
     model = _build(name).train()
@@ -156,20 +167,20 @@ def test_the_first_loss_is_near_ln_of_the_classes(name):
     assert abs(loss - math.log(CLASSES)) < 0.3
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_an_image_is_scored_alike_alone_and_in_a_batch(name):
     images = _images(3, _size(name))
     torch.testing.assert_close(_model(name)(images[1:2]), _model(name)(images)[1:2], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 def test_trains_on_a_batch_of_one(name):
     model = _build(name).train()
     model(_images(1, _size(name))).sum().backward()
 
 
-@pytest.mark.parametrize("name", ANY_SIZE)
+@pytest.mark.parametrize("name", _marked(ANY_SIZE))
 @pytest.mark.parametrize("more", [(1, 1), (3, 9)])
 @torch.no_grad()
 def test_takes_odd_and_oblong_images(name, more):
@@ -177,14 +188,14 @@ def test_takes_odd_and_oblong_images(name, more):
     assert _build(name, size=size).eval()(_images(2, size)).shape == (2, CLASSES)
 
 
-@pytest.mark.parametrize("name", RUNS_AT_ANY_SIZE)
+@pytest.mark.parametrize("name", _marked(RUNS_AT_ANY_SIZE))
 @torch.no_grad()
 def test_runs_at_another_size_than_it_was_built_for(name):
     height, width = _size(name)
     assert _model(name)(_images(2, (height + 5, width + 2))).shape == (2, CLASSES)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_is_deterministic_in_eval_and_leaves_the_images_alone(name):
     images = _images(2, _size(name))
@@ -194,14 +205,14 @@ def test_is_deterministic_in_eval_and_leaves_the_images_alone(name):
     assert torch.equal(images, kept)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 def test_the_same_seed_gives_the_same_weights_and_another_others(name):
     first, again, other = _build(name).state_dict(), _build(name).state_dict(), _build(name, seed=1).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_weights_survive_a_file(name):
     file = io.BytesIO()
@@ -213,7 +224,7 @@ def test_weights_survive_a_file(name):
     assert torch.equal(model(images), _model(name)(images))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 @torch.no_grad()
 def test_channels_last_scores_alike(name):
     images = _images(2, _size(name))
@@ -223,13 +234,13 @@ def test_channels_last_scores_alike(name):
     torch.testing.assert_close(scores / scale, expected / scale, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 def test_no_submodule_appears_twice(name):
     modules = [m for m in _model(name).modules() if not isinstance(m, nn.Identity)]
     assert len(modules) == len({id(m) for m in modules})
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", _marked(ALL))
 def test_the_exported_program_scores_alike_at_any_batch(name):
     images = _images(3, _size(name))
     batch = torch.export.Dim("batch", min=1, max=64)
