@@ -48,15 +48,17 @@ def _theirs(name, origin, size):
                 tensor.normal_(std=0.1)
             elif key.endswith("running_var"):
                 tensor.uniform_(0.8, 1.2)
-            elif tensor.dim() == 1 and tensor.is_floating_point():
+            elif tensor.is_floating_point() and tensor.numel() == max(tensor.shape, default=0):
                 tensor.add_(torch.randn_like(tensor) * 0.1)  # biases and scales that tell a mix-up
+            elif tensor.is_floating_point() and not tensor.any():
+                tensor.normal_(std=0.05)  # a head that starts at zero would hide everything before it
     return network.eval()
 
 
 def _size(name):
     """Small, so that a pair takes a second; a patch network only takes multiples of its patch."""
-    smallest = CATALOG[name].smallest
-    return tuple(max(64, side) for side in smallest)
+    line = CATALOG[name]
+    return tuple(-(-max(64, side) // line.multiple) * line.multiple for side in line.smallest)
 
 
 @pytest.mark.parametrize(("name", "origin"), _marked(PAIRS))

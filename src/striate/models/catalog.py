@@ -29,6 +29,7 @@ from striate.models.backbones import (
     resnet_preact,
     squeezenet,
     vgg,
+    vit,
     xception,
 )
 from striate.models.contract import Classifier
@@ -53,6 +54,7 @@ class Architecture:
     classes: int  # of the published network
     only_size: bool = False  # it takes images of that size only
     smallest: tuple[int, int] = (1, 1)  # height, width of the smallest input
+    multiple: int = 1  # height and width of an input are multiples of it
     origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # other libraries that have it
     task: str = "classification"
 
@@ -100,6 +102,19 @@ def _efficientnet(variant: str, summary: str) -> Architecture:
         f"{summary} (Tan and Le 2019)",
         smallest=efficientnet.SMALLEST,
         size=(side, side),
+    )
+
+
+def _vit(variant: str, summary: str) -> Architecture:
+    patch = vit.VARIANTS[variant].patch
+    return Architecture(
+        build=partial(vit.build, variant),
+        summary=f"{summary} (Dosovitskiy et al. 2021)",
+        images=(3, 224, 224),
+        classes=1000,
+        smallest=(patch, patch),
+        multiple=patch,
+        origins=vit.origins(variant),
     )
 
 
@@ -535,6 +550,12 @@ CATALOG: dict[str, Architecture] = {
         "as accurate as squeezenet1_0 for less than half the work",
         smallest=squeezenet.SMALLEST["squeezenet1_1"],
     ),
+    # Dosovitskiy et al. 2021
+    "vit_b_16": _vit("vit_b_16", "transformer on patches of 16x16, base, 87M parameters"),
+    "vit_b_32": _vit("vit_b_32", "transformer on patches of 32x32, base, 88M parameters"),
+    "vit_l_16": _vit("vit_l_16", "transformer on patches of 16x16, large, 304M parameters"),
+    "vit_l_32": _vit("vit_l_32", "transformer on patches of 32x32, large, 307M parameters"),
+    "vit_h_14": _vit("vit_h_14", "transformer on patches of 14x14, huge, 632M parameters"),
 }
 
 
@@ -648,6 +669,13 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
             f"{name} needs images of at least {height}x{width} pixels, not {asked}{_vanishing(architecture, size)}: "
             "set a larger size."
         )
+    if size[0] % architecture.multiple or size[1] % architecture.multiple:
+        step = architecture.multiple
+        near = [max(1, round(side / step)) * step for side in size]
+        raise UsageError(
+            f"{name} takes images whose height and width are multiples of {step} pixels, its patch, not {asked}: set "
+            f"the size to {near[0]}x{near[1]}."
+        )
     return architecture.build(classes=classes, channels=channels, size=size)
 
 
@@ -743,6 +771,9 @@ def load(
             )
         own = network.state_dict()
         ours |= {key: own[key] for key in heads}
+    place = "backbone."
+    trunk = {key.removeprefix(place): tensor for key, tensor in ours.items() if key.startswith(place)}
+    ours |= {place + key: tensor for key, tensor in network.backbone.adapt(trunk).items()}
     # Files from before torch counted the batches of a normalisation lack the count, which nothing here reads.
     ours |= {
         key: torch.zeros((), dtype=torch.int64)

@@ -39,6 +39,17 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the same network built for images of another size, made to fit this one.
+
+        Args:
+            tensors: by their names in this module.
+
+        Returns:
+            The same names. Most networks have no weights that depend on the size, and change nothing.
+        """
+        return dict(tensors)
+
 
 class Classifier(nn.Module):
     """A backbone and a head that turns its deepest feature map into class scores.
