@@ -6,6 +6,7 @@
     for prediction in model.predict(["a.png"]): ...
     striate.evaluate(run.path, split="test").metrics["top1"]
     net = striate.create("resnet20", classes=10, channels=3)
+    striate.inspect("vgg16").layers[0].macs
 
 Importing striate loads nothing heavy; each name is loaded when it is first used.
 """
@@ -13,10 +14,10 @@ Importing striate loads nothing heavy; each name is loaded when it is first used
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from striate.api import create, evaluate, resume, train
+    from striate.api import create, evaluate, inspect, resume, train
     from striate.runs.model import load
 
-__all__ = ["create", "evaluate", "load", "resume", "train"]
+__all__ = ["create", "evaluate", "inspect", "load", "resume", "train"]
 
 _HOMES = {"load": "striate.runs.model"}
 

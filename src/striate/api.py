@@ -4,14 +4,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from striate.analysis.inspection import Inspection
 from striate.config import Layer, Resolved, resolve
 from striate.engine.log import Display
+from striate.errors import UsageError
 from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.recipes import read_config
 from striate.runs.checkpoints import create_with_weights
 from striate.runs.evaluate import Evaluated, evaluate_model
 from striate.runs.folder import open_run
+from striate.runs.inspecting import Subject, inspect_subject, subject
 from striate.runs.train import Run, resume_run, train_run
 
 
@@ -114,3 +119,38 @@ def create(
         )
     images, published = catalog.published_for(name)
     return catalog.create(name, classes=classes or published, channels=channels or images[0], size=size or images[1:])
+
+
+def inspect(
+    model: str | os.PathLike[str] | nn.Module,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    classes: int | None = None,
+    batch: int | None = 1,
+) -> Inspection:
+    """What a network is made of: layers, parameters, multiply-accumulates, memory, receptive fields.
+
+    Nothing is computed and no weights are allocated.
+
+    Args:
+        model: catalog name, ``timm:NAME``, layer pattern, run folder, model file, or any `torch.nn.Module` that takes
+            (B, C, H, W) images.
+        size: height and width of the images; the model's own when left out.
+        channels: of the images; the model's own when left out, 3 for a module.
+        classes: the model's own when left out.
+        batch: images that the memory is for; None leaves the memory out, which is the slower part.
+
+    Raises:
+        UsageError: an unknown name, numbers that the network cannot take, or a module without a size.
+        ModelFileError: a file that holds no model.
+    """
+    if isinstance(model, nn.Module):
+        if isinstance(model, Classifier):
+            size, channels = size or model.size, channels or model.channels
+        if size is None:
+            raise UsageError("a module does not say what images it takes: give size=(height, width).")
+        found = Subject(name=type(model).__name__, network=model, images=(channels or 3, *size))
+    else:
+        found = subject(os.fspath(model), size=size, channels=channels, classes=classes)
+    return inspect_subject(found, batch=batch)

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("striate.cli.train", "Train a model on data, or go on with a run that was stopped."),
     "evaluate": ("striate.cli.evaluate", "Measure a run or model file on a split."),
     "predict": ("striate.cli.predict", "Predict images, folders, patterns or standard input."),
+    "inspect": ("striate.cli.inspect", "Show a network's layers, shapes, parameters, compute, memory, fields."),
     "models": ("striate.cli.models", "List the models that can be trained."),
     "data": ("striate.cli.data", "Check, count, show and split data."),
     "runs": ("striate.cli.runs", "List, show and compare runs."),

@@ -22,6 +22,17 @@ def is_timm(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def names(pattern: str) -> list[str]:
+    """The names of timm's models, with their prefix, that a glob such as ``timm:resnet*`` matches, or that hold a part.
+
+    Raises:
+        UsageError: timm is not installed.
+    """
+    part = pattern.removeprefix(PREFIX)
+    glob = part if set(part) & set("*?[") else f"*{part}*"
+    return [f"{PREFIX}{name}" for name in _timm().list_models(glob)]
+
+
 def images(name: str) -> tuple[int, int, int]:
     """Channels, height and width of the images that a network was made for.
 
