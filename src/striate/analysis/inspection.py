@@ -132,7 +132,7 @@ class Inspection:
             "layers": [layer.to_json() for layer in self.layers],
             "uncounted": [dataclasses.asdict(row) for row in self.uncounted],
             "stages": [stage.to_json() for stage in self.stages],
-            "memory": None if self.memory is None else dataclasses.asdict(self.memory),
+            "memory": None if self.memory is None else self.memory.to_json(),
         }
 
 
@@ -292,7 +292,7 @@ def _layer(row: _Row, claims: "_Claims", fields: Fields) -> Layer:
     return Layer(
         name=row.name,
         type=row.type,
-        input_shape=_shape(row.inputs),
+        input_shape=_shape(claims.fed(row)),
         output_shape=_shape(row.outputs) or (),
         parameters=sum(parameter.numel() for parameter in own),
         trainable_parameters=sum(parameter.numel() for parameter in own if parameter.requires_grad),
@@ -360,6 +360,10 @@ class _Claims:
                 for name, _ in self.record.parameters.get(storage(tensor), ())
             ]
         return [self.left.pop(name) for name in dict.fromkeys(wanted) if name in self.left]
+
+    def fed(self, row: _Row) -> list[Tensor]:
+        """The inputs of ``row`` that are no parameters; its parameters where it has no others."""
+        return [tensor for tensor in row.inputs if storage(tensor) not in self.record.parameters] or list(row.inputs)
 
     def memory(self, row: _Row) -> int:
         """Elements of the outputs of ``row`` whose memory no earlier row gave out."""

@@ -68,7 +68,7 @@ class Span:
         """The span of units of which unit o reads the units ``taps(o)``.
 
         Args:
-            taps: the ends of what is read suffice, since spans never run backwards.
+            taps: the ends of what is read suffice where every unit sees something, since spans never run backwards.
             length: number of the new units.
             forward: o + ``period`` reads what lies ``forward`` units on from what o reads.
             period: as above.
@@ -209,7 +209,8 @@ class Fields:
         states = [self.of(tensor) for tensor in operation.tensors()]
         if all(state is None for state in states):
             for tensor in operation.outputs:  # memory that is written anew no longer depends on the image
-                self.states.pop(_key(tensor), None) if tensor.is_meta else None
+                if tensor.is_meta:
+                    self.states[_key(tensor)] = None
             return
         results: Sequence[AnyState]
         if any(isinstance(state, Unknown) for state in states):
@@ -232,11 +233,15 @@ class Fields:
         for other, state in self.states.items():
             if other[0] != memory or other == key or len(other[2]) != written.dim() or isinstance(state, Unknown):
                 continue
-            if state is None or not isinstance(result, State):
-                self.states[other] = UNKNOWN
-            elif len(state.layout) == len(result.layout):
-                a, b = state.spans, result.spans
-                self.states[other] = replace(state, spans=(a[0].union(b[0]), a[1].union(b[1])))
+            self.states[other] = UNKNOWN
+            if isinstance(result, State):
+                layout = tuple(
+                    atoms if any(atom.axis is not None for atom in atoms) else plain(size)
+                    for atoms, size in zip(result.layout, other[2], strict=True)
+                )
+                if fits(layout, other[2]):  # else only some of the positions were written
+                    part = replace(result, layout=layout)
+                    self.states[other] = part if state is None else combined(other[2], [state, part])
 
 
 def _key(tensor: Tensor) -> tuple[Any, ...]:
@@ -548,7 +553,7 @@ def _convolved(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
 
 
 def _window(state: State, dim: int, size: int, *, k: int, s: int = 1, p: int = 0, d: int = 1) -> State:
-    return moved(state, dim, size, lambda o: (o * s - p, o * s - p + (k - 1) * d), forward=s)
+    return moved(state, dim, size, lambda o: range(o * s - p, o * s - p + k * d, d), forward=s)
 
 
 def _pooled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
@@ -557,7 +562,7 @@ def _pooled(operation: Operation, lookup: Lookup) -> Sequence[AnyState]:
     kernel = operation.argument("kernel_size")
     stride = operation.argument("stride") or kernel
     padding, dilation = operation.argument("padding", 0), operation.argument("dilation", 1)
-    count = 1 if operation.name.endswith(("1d", "1d_with_indices")) else 2
+    count = int(operation.name.removesuffix("_with_indices")[-2])  # of "2d"
     for i in range(count):
         k, s, p, d = (
             int(v if isinstance(v, int) else v[i if len(v) > 1 else 0]) for v in (kernel, stride, padding, dilation)
@@ -571,7 +576,7 @@ def _adaptively_pooled(operation: Operation, lookup: Lookup) -> Sequence[AnyStat
     state = _only(operation, lookup)
     shape = operation.outputs[0].shape
     before: Tensor = operation.argument("self")
-    count = 1 if operation.name.endswith("1d") else 2
+    count = int(operation.name[-2])  # of "2d"
     for dim in range(len(shape) - count, len(shape)):
         old, new = before.shape[dim], shape[dim]
         if new == 1 and old > 1:
@@ -981,7 +986,7 @@ def _table(rule: Rule, names: str) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {
     **_table(_convolved, "convolution _convolution"),
-    **_table(_pooled, "max_pool2d_with_indices max_pool2d avg_pool2d avg_pool1d max_pool1d max_pool1d_with_indices"),
+    **_table(_pooled, "max_pool2d_with_indices max_pool2d avg_pool1d avg_pool2d avg_pool3d max_pool1d"),
     **_table(
         _adaptively_pooled,
         "_adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d adaptive_avg_pool1d adaptive_max_pool1d",

@@ -89,19 +89,16 @@ def trace(network: nn.Module, images: tuple[int, int, int]) -> Trace:
     Raises:
         UsageError: when the network cannot take such images, or needs their values to run; it names the layer.
     """
-    real = {name: tensor for name, tensor in _tensors_of(network) if not tensor.is_meta}
-    floating = next((tensor.dtype for _, tensor in _tensors_of(network) if tensor.is_floating_point()), torch.float32)
-    twins = {name: torch.empty_like(tensor, device="meta") for name, tensor in real.items()}
+    tensors = [*network.parameters(), *network.buffers()]
+    floating = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    twins = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors if not tensor.is_meta}
     record = Trace(network=network, images=torch.empty(1, *images, dtype=floating, device="meta"))
     for name, parameter in network.named_parameters():
-        record.parameters.setdefault(storage(twins.get(name, parameter)), []).append((name, parameter))
+        record.parameters.setdefault(storage(twins.get(id(parameter), parameter)), []).append((name, parameter))
     recorder = _Recorder(record)
     try:
-        with torch.no_grad(), _evaluating(network), _watching(network, recorder), recorder:
-            if twins:
-                torch.func.functional_call(network, twins, (record.images,))
-            else:
-                network(record.images)
+        with torch.no_grad(), _evaluating(network), _on_meta(network, twins), _watching(network, recorder), recorder:
+            network(record.images)
     except Exception as error:
         raise UsageError(_problem(recorder.current, images, error)) from error
     return record
@@ -124,9 +121,22 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def _tensors_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from network.named_parameters()
-    yield from network.named_buffers()
+@contextmanager
+def _on_meta(network: nn.Module, twins: dict[int, Tensor]) -> Generator[None]:
+    """Put meta twins in the place of weights and buffers."""
+    swapped: list[tuple[dict[str, Any], str, Tensor]] = []
+    try:
+        for module in network.modules() if twins else ():
+            for tensors in (module._parameters, module._buffers):  # pyright: ignore[reportPrivateUsage]
+                for name, tensor in tensors.items():
+                    if tensor is not None and id(tensor) in twins:
+                        swapped.append((tensors, name, tensor))
+        for tensors, name, tensor in swapped:
+            tensors[name] = twins[id(tensor)]
+        yield
+    finally:
+        for tensors, name, tensor in swapped:
+            tensors[name] = tensor
 
 
 @contextmanager
@@ -172,6 +182,10 @@ class _Recorder(TorchDispatchMode):
         self.record = record
         self.current = Call(name="", module=record.network, parent=None, inputs=(record.images,), start=0)
         self.outside = self.current  # for what runs before the network's own hook
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it imports all of torch._dynamo, for seconds
 
     def enter(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.current.leaf = False
