@@ -237,7 +237,13 @@ def _answered(images: tuple[int, int, int], batch: int) -> Generator[None]:
         raise UsageError(f"the network does not take {what}: {said}{hint}") from error
 
 
-class _Timeline(TorchDispatchMode):
+class _Mode(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # marking it to be skipped would import torch._dynamo, which takes seconds
+
+
+class _Timeline(_Mode):
     """Counts storages from birth to death.
 
     Attributes:
@@ -357,14 +363,14 @@ def _holders_of_one() -> tuple[int, int]:
     """`_holders`, seen from `_Timeline`, of a gradient that only autograd's buffer holds."""
     seen: list[tuple[int, int]] = []
 
-    class Watch(TorchDispatchMode):
+    class Watch(_Mode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is aten.add.Tensor:
                 seen.append(_holders(args[0]))
             return func(*args, **kwargs or {})
 
-    x = torch.ones(2, device="meta", requires_grad=True)
-    total = torch.cat((x * 2, x * 3)).sum()
+    x = torch.empty(2, device="meta", requires_grad=True)
+    total = ((x * 2) * (x * 3)).sum()
     with Watch():
         total.backward()
     return seen[0]
