@@ -1,6 +1,5 @@
 """A network of the catalog held against its paper: every published figure, ours beside it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +96,7 @@ def _shapes(network: Classifier, layers: set[str]) -> dict[str, tuple[int, ...]]
     """Shapes of what modules give for one image, without the batch; of several tensors the last."""
     found: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str, output: Tensor | Sequence[Tensor]) -> None:
+    def note(name: str, output: Any) -> None:  # a tensor or several
         found[name] = tuple((output if isinstance(output, Tensor) else output[-1]).shape[1:])
 
     for name in layers:
