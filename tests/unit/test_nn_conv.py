@@ -55,3 +55,16 @@ def test_drop_path_drops_whole_samples_and_keeps_the_expectation():
 def test_drop_path_is_silent_in_eval():
     images = torch.randn(3, 2)
     assert DropPath(0.9).eval()(images) is images
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (10, 3), (1, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (3, 1), (5, 3)])
+def test_same_padding_is_tensorflows(size, kernel, stride):
+    from timm.layers import Conv2dSame
+
+    torch.manual_seed(0)
+    theirs = Conv2dSame(2, 3, kernel, stride, bias=False)
+    ours = ConvNormAct(2, 3, kernel, stride, padding="same", activation=None).eval()
+    ours.conv.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 2, *size)
+    torch.testing.assert_close(ours(images) * (1 + ours.norm.eps) ** 0.5, theirs(images))
