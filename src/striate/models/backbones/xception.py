@@ -1,7 +1,7 @@
 """Xception: Inception modules taken to their extreme, depthwise separable convolutions.
 
-Chollet: "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017, arXiv 1610.02357, figure 5. Error on
-ImageNet 21.0% top-1 and 5.5% top-5 with one network and one crop (table 1), 22,855,952 parameters (table 3).
+Chollet: "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017, arXiv 1610.02357, figure 5. Error
+on ImageNet 21.0% top-1 and 5.5% top-5 with one network and one crop (table 1), 22,855,952 parameters (table 3).
 
     flow    layer       what                                         shortcut   output        parameters           MACs
     entry   conv1       3x3/2, 32                                               149x149x32           928     19,181,664
