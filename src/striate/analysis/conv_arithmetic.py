@@ -216,9 +216,7 @@ def _axis(
                 f"{output}. Use less padding or a larger stride."
             )
         more = f" + {output_padding}" if output_padding else ""
-            formula = (
-            f"{fit}({letter} - 1)*S + {f} - {p} = ({size} - 1)*{stride} + {reach} - {pads}{more} = {output}"
-        )
+        formula = f"{fit}({letter} - 1)*S + {f} - {p} = ({size} - 1)*{stride} + {reach} - {pads}{more} = {output}"
         if output_padding:
             notes.append(f"the last {_count(output_padding, lines)} of the output hold the bias alone.")
     else:
@@ -227,11 +225,11 @@ def _axis(
             padded = f"{size} + {both} of padding = {size + both}" if both else f"{size}"
             dilated = f" with its dilation of {dilation}" if dilation > 1 else ""
             raise UsageError(
-                f"the kernel does not fit: its {name}{dilated} is {reach}, the input's {padded}. Use a kernel of at most "
-                f"{(size + both - 1) // dilation + 1}, or more padding ('same' always fits)."
+                f"the kernel does not fit: its {name}{dilated} is {reach}, the input's {padded}. Use a kernel of at "
+                f"most {(size + both - 1) // dilation + 1}, or more padding ('same' always fits)."
             )
         output, left = span // stride + 1, span % stride
-            filled = f"({size} - {reach} + {pads})/{stride} + 1"
+        filled = f"({size} - {reach} + {pads})/{stride} + 1"
         whole = f"= {output}" if not left else f"= {span / stride + 1:.4g}, rounded down to {output}"
         formula = f"{fit}({letter} - {f} + {p})/S + 1 = {filled} {whole}"
         if left > after:
@@ -244,9 +242,10 @@ def _axis(
             notes.append(f"of the padding at the end, {_count(left, lines)} {_are(left)} never seen.")
     if padding == "same" and (stride > 1 or transposed):
         rule = f"{size}*{stride}" if transposed else f"ceil({size}/{stride})"
+        uneven = "" if transposed or before == after else ", which in PyTorch needs torch.nn.functional.pad"
         notes.append(
-            f"padding 'same' gives {rule} = {output}, TensorFlow's rule; it takes {both}, {before} before and {after} after"
-            f"{'' if before == after else ', which in PyTorch needs torch.nn.functional.pad' if not transposed else ''}."
+            f"padding 'same' gives {rule} = {output}, TensorFlow's rule; it takes {both}, {before} before and {after} "
+            f"after{uneven}."
         )
     reads = _reads(size, output, kernel, stride, dilation, before, transposed)
     if transposed and 0 in reads:

@@ -130,7 +130,7 @@ def _lines(layer: "ConvArithmetic") -> list[tuple[str, str]]:
         ),
         (
             "",
-            f"a dense layer of {channels} unit{'s' * (channels != 1)}, as many as filters: ({in_units:,} + 1)*{channels} = "
+            f"a dense layer of as many units as filters: ({in_units:,} + 1)*{channels} = "
             f"{layer.dense_units_parameters:,} parameters",
         ),
     ]
