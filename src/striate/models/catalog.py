@@ -15,6 +15,7 @@ from striate.models import timm_provider
 from striate.models.backbones import (
     alexnet,
     convnext,
+    densenet,
     efficientnet,
     googlenet,
     inception_v3,
@@ -556,6 +557,25 @@ CATALOG: dict[str, Architecture] = {
     "vit_l_16": _vit("vit_l_16", "transformer on patches of 16x16, large, 304M parameters"),
     "vit_l_32": _vit("vit_l_32", "transformer on patches of 32x32, large, 307M parameters"),
     "vit_h_14": _vit("vit_h_14", "transformer on patches of 14x14, huge, 632M parameters"),
+    # Huang et al. 2017
+    "densenet121": _imagenet(
+        densenet,
+        "densenet121",
+        "each layer reads all before it, k = 32 (Huang et al. 2017)",
+        smallest=densenet.SMALLEST,
+    ),
+    "densenet161": _imagenet(
+        densenet, "densenet161", "DenseNet with k = 48, of the authors' code", smallest=densenet.SMALLEST
+    ),
+    "densenet169": _imagenet(
+        densenet, "densenet169", "DenseNet with 169 layers, k = 32 (Huang et al. 2017)", smallest=densenet.SMALLEST
+    ),
+    "densenet201": _imagenet(
+        densenet, "densenet201", "DenseNet with 201 layers, k = 32 (Huang et al. 2017)", smallest=densenet.SMALLEST
+    ),
+    "densenet264": _imagenet(
+        densenet, "densenet264", "DenseNet with 264 layers, k = 32 (Huang et al. 2017)", smallest=densenet.SMALLEST
+    ),
 }
 
 
