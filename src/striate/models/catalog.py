@@ -561,7 +561,7 @@ CATALOG: dict[str, Architecture] = {
     "densenet121": _imagenet(
         densenet,
         "densenet121",
-        "each layer reads all before it, k = 32 (Huang et al. 2017)",
+        "each layer reads all before it (Huang et al. 2017)",
         smallest=densenet.SMALLEST,
     ),
     "densenet161": _imagenet(
