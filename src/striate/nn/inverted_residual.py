@@ -87,4 +87,6 @@ class InvertedResidual(nn.Module):
         y = self.project(y)
         if self.drop_path is not None:
             y = self.drop_path(y)
-        return x + y if self.shortcut else y
+        if self.shortcut:
+            y += x
+        return y
