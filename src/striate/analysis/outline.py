@@ -23,7 +23,14 @@ _CONTAINERS = {"Sequential", "ModuleList", "ModuleDict"}
 _JOINS = {"add", "cat", "mul", "stack", "matmul", "scaled_dot_product_attention"}
 _FORMS = {"Flatten", "flatten", "Unflatten", "Identity", "Dropout", "Dropout2d", "view", "reshape", "clone", "copy"}
 _ROOMS = {"backbone", "head"}  # the two parts of every classifier, which say nothing on a label
-_WORDS = {"Conv2d": "conv", "MaxPool2d": "max pool", "AvgPool2d": "average pool", "Linear": "full", "linear": "full"}
+_WORDS = {
+    "Conv2d": "conv",
+    "MaxPool2d": "max pool",
+    "AvgPool2d": "average pool",
+    "Linear": "full",
+    "linear": "full",
+    "cat": "concatenation",
+}
 
 
 def outline(inspection: Inspection, *, limit: int = LIMIT) -> list[Block]:
@@ -64,6 +71,7 @@ class _Step:
     layers: tuple[Layer, ...]
     parent: str
     unit: bool  # a module of several layers
+    part: str = ""  # class of what a dense block repeats
     repeats: int = 1
 
     @cached_property
@@ -144,7 +152,7 @@ class _Tree:
             if unit:
                 if unit != last:
                     type_ = self.classes.get(unit, "")
-                    found.append(_Step(unit, type_, tuple(self.below[unit]), _parent(unit), True, self._parts(unit)))
+                    found.append(_Step(unit, type_, tuple(self.below[unit]), _parent(unit), True, *self._parts(unit)))
             elif _counts(layer):
                 found.append(
                     _Step(layer.name, layer.type, (layer,), _parent(owner) if owner == layer.name else owner, False)
@@ -152,16 +160,13 @@ class _Tree:
             last = unit
         return found
 
-    def _parts(self, unit: str) -> int:
-        """The number of layers of a dense block: modules of one class, each of several convolutions, in a row."""
-        inside = Counter(
-            self.classes.get(path, "")
-            for path in self.own
-            if path.startswith(unit + ".") and path not in self.joined and path in self.candidates
-        )
-        common = inside.most_common(1)
-        dense = common and common[0][1] > 1 and re.search("dense", self.classes.get(unit, ""), re.IGNORECASE)
-        return common[0][1] if dense else 1
+    def _parts(self, unit: str) -> tuple[str, int]:
+        """What a dense block repeats, and how often: its parts are one by one of another shape, and never alone."""
+        if not re.search("dense", self.classes.get(unit, ""), re.IGNORECASE):
+            return "", 1
+        inside = Counter(self.classes.get(path, "") for path in self.own if path.startswith(unit + "."))
+        part, count = max(inside.items(), key=lambda item: item[1], default=("", 1))
+        return (part, count) if count > 1 else ("", 1)
 
 
 def _owner(name: str) -> str:
@@ -186,10 +191,17 @@ def _counts(layer: Layer) -> bool:
     if layer.type in _FORMS or layer.output_shape is None:
         return False
     before, after = layer.input_shape or (), layer.output_shape
-    if not layer.macs and len(before) != len(after) and prod(before) == prod(after):
-        return False  # another form of the same numbers
-    pooling = layer.kernel is not None and len(layer.kernel) == 2
-    return layer.macs > 0 or pooling or before != after
+    if (
+        not layer.macs
+        and prod(before) == prod(after)
+        and (len(before) != len(after) or sorted(before) == sorted(after))
+    ):
+        return before == after and _is_pool(layer)  # the same numbers in another form or order
+    return layer.macs > 0 or before != after
+
+
+def _is_pool(layer: Layer) -> bool:
+    return layer.kernel is not None and len(layer.kernel) == 2
 
 
 # ---- folding ---------------------------------------------------------------------------------------------------------
@@ -265,7 +277,9 @@ def _note(group: Sequence[_Step]) -> str:
         return f"{_word(_main(group).type)} and others"
     kernels = {step.kernel for step in group}
     layer = first.layers[0]
-    word = _word(first.type)
+    word = _word(first.part or first.type)
+    if len(first.shape) > 1 and word == "full":
+        word = "linear"
     if not first.unit and (layer.groups or 1) > 1:
         word = "depthwise" if layer.input_shape and layer.groups == layer.input_shape[0] else word
     collapsed = len(first.before) == 3 and max(first.before[1:]) > 1 and max(first.shape[1:], default=1) == 1
@@ -322,6 +336,9 @@ def _names(groups: Sequence[Sequence[_Step]], tree: _Tree) -> list[str]:
                 path = up
             ends[end] = path
         paths.append((ends[0], ends[1]))
+    for index, group in enumerate(groups):
+        if "(" in group[0].path and _owner(group[0].path) in {"", *_ROOMS}:  # what the network itself runs
+            paths[index] = (group[0].type, group[-1].type)
     last = Counter(part for pair in paths for part in {_tail(path) for path in pair})
     return [_label(pair, last) for pair in paths]
 
