@@ -19,6 +19,7 @@ Rules:
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor, gcd, lcm, prod
@@ -212,17 +213,18 @@ class Fields:
                 if tensor.is_meta:
                     self.states[_key(tensor)] = None
             return
-        results: Sequence[AnyState]
-        if any(isinstance(state, Unknown) for state in states):
-            results = [UNKNOWN] * len(operation.outputs)
-        else:
-            try:
+        results: Sequence[AnyState] | None = None
+        if not any(isinstance(state, Unknown) for state in states):
+            with suppress(NoRuleError):
                 results = apply(operation, self.of)
-            except NoRuleError:
-                results = [UNKNOWN] * len(operation.outputs)
-        for tensor, result in zip(operation.outputs, results, strict=True):
+        whole = next((state for state in states if isinstance(state, State) and state.whole), None)
+        for i, tensor in enumerate(operation.outputs):
+            result = UNKNOWN if results is None else results[i]
             if isinstance(result, State) and not fits(result.layout, tensor.shape):
                 result = UNKNOWN
+            if isinstance(result, Unknown) and whole is not None and tensor.dim():
+                # Whatever it is, it sees the whole image.
+                result = replace(whole, layout=(*map(plain, tensor.shape[:-1]), (Atom("lost", tensor.shape[-1]),)))
             self.states[_key(tensor)] = result
             if operation.function._schema.is_mutable:
                 self._spread(tensor, result)

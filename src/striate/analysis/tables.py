@@ -79,12 +79,14 @@ def fold(inspection: Inspection, depth: int | None = None) -> list[Row]:
         depth: rows that lie deeper are folded into the one above; None shows every layer.
     """
     root = _Node("")
-    for layer in inspection.layers:
+    for position, layer in enumerate(inspection.layers):
         node = root
         parts = _parts(layer.name)
-        for end in range(1, len(parts) + 1):
+        for end, part in enumerate(parts, start=1):
             path = layer.name if end == len(parts) else ".".join(parts[:end])
-            node = node.children.setdefault(parts[end - 1], _Node(path))
+            # Calls of one module share a row, operations of one name do not.
+            key = f"{part} {position}" if part.startswith("(") else part
+            node = node.children.setdefault(key, _Node(path))
             node.layers.append(layer)
     rows: list[Row] = []
 

@@ -183,10 +183,6 @@ class _Recorder(TorchDispatchMode):
         self.current = Call(name="", module=record.network, parent=None, inputs=(record.images,), start=0)
         self.outside = self.current  # for what runs before the network's own hook
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here, and the guard against it imports all of torch._dynamo, for seconds
-
     def enter(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.current.leaf = False
         start = len(self.record.operations)
