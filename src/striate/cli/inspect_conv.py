@@ -29,7 +29,7 @@ PICTURES = (".gif", ".png")
 @click.option("--weights", metavar='"0,1;2,2"', help="the kernel of the picture  [an example]")
 @click.option("--image", type=click.Path(path_type=Path), metavar="OUT.gif|OUT.png", help="draw the sliding window")
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
-def conv(
+def command(
     images: str | None,
     kernel: str | None,
     stride: str | None,
@@ -167,6 +167,8 @@ def _draw(layer: "ConvArithmetic", numbers: "Numbers | None", weights: "Numbers 
         weights = example(EXAMPLE_KERNEL, layer.kernel)
     window = slide(layer, numbers, weights)
     title = f"{layer.kind} of {_described(layer)} gives {layer.output[1]} x {layer.output[2]}"
+    if layer.input[0] > 1 or layer.output[0] > 1:
+        title += "; one channel of it, one filter"
     picture = Slide(
         grid=window.grid,
         given=window.given,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from striate.viz.canvas import INK, LINE, MUTED, PAPER, STRONG, font, write
+from striate.viz.canvas import INK, MUTED, PAPER, STRONG, font, write
 
 Numbers = NDArray[np.float64]
 Colour = tuple[int, int, int]
@@ -23,6 +23,7 @@ MOST_FRAMES = 400
 LONGEST = 6  # characters of a number
 PICTURE = 1100  # pixels that the wider of both grids should not pass
 LARGEST_CELL, SMALLEST_CELL = 56, 30
+COLOURS = 128  # of an animation
 MARGIN, GAP, LINE_HEIGHT = 24, 56, 24
 TEXT = 15
 DURATION, PAUSE = 700, 2500  # milliseconds of a frame, and of the last
@@ -32,6 +33,7 @@ INPUT: Colour = (243, 246, 250)
 PADDING: Colour = (255, 255, 255)
 FILLED: Colour = (225, 242, 230)
 CURRENT: Colour = (120, 200, 150)
+EMPTY: Colour = (196, 202, 210)  # lines of the output's cells to come
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,9 +82,7 @@ def save_animation(slide: Slide, path: Path) -> None:
         raise ValueError(complaint)
     background = _background(slide)
     steps = range(slide.output.size)
-    middle = _draw(slide, len(steps) // 2, background)
-    # One palette for all frames, so that nothing flickers; the one from the middle has every colour.
-    palette = middle.quantize(128, method=Image.Quantize.MEDIANCUT)
+    palette = _palette(_draw(slide, len(steps) // 2, background))  # the middle has every colour
     frames = [_draw(slide, step, background).quantize(palette=palette, dither=Image.Dither.NONE) for step in steps]
     frames[0].save(
         path,
@@ -91,8 +91,17 @@ def save_animation(slide: Slide, path: Path) -> None:
         append_images=frames[1:],
         duration=[*(DURATION for _ in frames[1:]), PAUSE],
         loop=0,
-        optimize=False,
+        optimize=True,  # writes only the pixels that change
     )
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """The commonest colours of a picture, unchanged, for all frames, so that nothing flickers."""
+    colours: list[tuple[int, Colour]] = picture.getcolors(picture.width * picture.height) or []
+    commonest = sorted(colours, reverse=True)[:COLOURS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for _, colour in commonest for channel in colour])
+    return palette
 
 
 def _text(number: float) -> str:
@@ -135,7 +144,7 @@ def _background(slide: Slide) -> Image.Image:
         if slide.given[i, j]:  # after the dashed ones, so that their lines stay whole
             _input_cell(draw, slide, start, cell, i, j, INPUT)
     for i, j in np.ndindex(*slide.output.shape):
-        draw.rectangle(_box(out, cell, i, j), outline=LINE)
+        draw.rectangle(_box(out, cell, i, j), outline=EMPTY)
     return picture
 
 
