@@ -180,8 +180,11 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, in_channels, H, W) to (B, width, H / stride, W / stride), rounded up."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
+        # One step a line: a map that a nested call reads would be kept until the outer call is done.
+        y = self.conv1(x)
+        y = F.relu(self.bn1(y), inplace=True)
+        y = self.conv2(y)
+        y = self.bn2(y)
         if self.se is not None:
             y = self.se(y)
         if self.shortcut is not None:
@@ -210,9 +213,13 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, in_channels, H, W) to (B, 4 width, H / stride, W / stride), rounded up."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
+        # One step a line: a map that a nested call reads would be kept until the outer call is done.
+        y = self.conv1(x)
+        y = F.relu(self.bn1(y), inplace=True)
+        y = self.conv2(y)
+        y = F.relu(self.bn2(y), inplace=True)
+        y = self.conv3(y)
+        y = self.bn3(y)
         if self.se is not None:
             y = self.se(y)
         if self.shortcut is not None:

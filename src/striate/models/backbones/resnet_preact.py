@@ -132,10 +132,13 @@ class BasicUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, in_channels, H, W) to (B, width, H / stride, W / stride), rounded up."""
-        active = x if self.norm1 is None else F.relu(self.norm1(x), inplace=True)
-        y = self.conv1(active)
-        y = self.conv2(F.relu(self.norm2(y), inplace=True))
-        y += self.shortcut(active if self.projects else x)
+        # One step a line: a map that a nested call reads would be kept until the outer call is done.
+        y = x if self.norm1 is None else F.relu(self.norm1(x), inplace=True)
+        shortcut = self.shortcut(y if self.projects else x)
+        y = self.conv1(y)
+        y = F.relu(self.norm2(y), inplace=True)
+        y = self.conv2(y)
+        y += shortcut
         return y
 
 
@@ -164,11 +167,15 @@ class BottleneckUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, in_channels, H, W) to (B, 4 width, H / stride, W / stride), rounded up."""
-        active = x if self.norm1 is None else F.relu(self.norm1(x), inplace=True)
-        y = self.conv1(active)
-        y = self.conv2(F.relu(self.norm2(y), inplace=True))
-        y = self.conv3(F.relu(self.norm3(y), inplace=True))
-        y += self.shortcut(active if self.projects else x)
+        # One step a line: a map that a nested call reads would be kept until the outer call is done.
+        y = x if self.norm1 is None else F.relu(self.norm1(x), inplace=True)
+        shortcut = self.shortcut(y if self.projects else x)
+        y = self.conv1(y)
+        y = F.relu(self.norm2(y), inplace=True)
+        y = self.conv2(y)
+        y = F.relu(self.norm3(y), inplace=True)
+        y = self.conv3(y)
+        y += shortcut
         return y
 
 
