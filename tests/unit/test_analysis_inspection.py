@@ -302,3 +302,12 @@ def test_published_receptive_fields(name, field):
         stages = inspect_network(published(name), find(name).images, name=name).stages
     assert stages[-1].receptive_field.size == (field, field)
     assert stages[-1].receptive_field.jump == (32, 32)
+
+
+@pytest.mark.parametrize(("name", "field"), [("inception_v4", 2071), ("inception_resnet_v2", 3039)])
+def test_published_receptive_fields_of_networks_of_timm(name, field):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    fields = [layer.receptive_field for layer in _inspect(network, (299, 299)).layers if layer.receptive_field]
+    assert max(seen.size for seen in fields if not seen.whole) == (field, field)  # Araujo et al. 2019, table

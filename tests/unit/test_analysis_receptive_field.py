@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from striate.analysis.inspection import inspect_network
-from striate.analysis.receptive_field import Fields, State
+from striate.analysis.positions import State
+from striate.analysis.receptive_field import Fields
 from striate.analysis.trace import trace
 from striate.nn.lecun import Subsampling, TableConv2d
 

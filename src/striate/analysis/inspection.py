@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from striate.analysis.macs import MAKING, VIEWS, macs
-from striate.analysis.receptive_field import Fields, ReceptiveField, State
+from striate.analysis.receptive_field import Fields, ReceptiveField
 from striate.analysis.trace import Call, Operation, Shape, Trace, storage, trace
 from striate.models.contract import Backbone
 
@@ -288,7 +288,6 @@ def _shape(tensors: Iterable[Tensor]) -> Shape | None:
 
 def _layer(row: _Row, claims: "_Claims", fields: Fields) -> Layer:
     own = claims.take(row)
-    state = fields.of(row.outputs[0]) if row.outputs else None
     return Layer(
         name=row.name,
         type=row.type,
@@ -298,7 +297,7 @@ def _layer(row: _Row, claims: "_Claims", fields: Fields) -> Layer:
         trainable_parameters=sum(parameter.numel() for parameter in own if parameter.requires_grad),
         macs=sum(macs(operation) or 0 for operation in row.operations),
         activations=claims.memory(row),
-        receptive_field=state.field() if isinstance(state, State) else None,
+        receptive_field=fields.field(row.outputs[0]) if row.outputs else None,
         **_geometry(row.operations),
     )
 
@@ -395,13 +394,12 @@ def _stages(call: Call, fields: Fields) -> list[InspectedStage]:
     assert isinstance(backbone, Backbone)
     found: list[InspectedStage] = []
     for stage, output in zip(backbone.stages, call.outputs, strict=True):
-        state = fields.of(output)
         found.append(
             InspectedStage(
                 name=stage.name,
                 shape=tuple(output.shape[1:]),
                 stride=stage.stride,
-                receptive_field=state.field() if isinstance(state, State) else None,
+                receptive_field=fields.field(output),
             )
         )
     return found
