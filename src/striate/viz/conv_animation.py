@@ -7,6 +7,7 @@ the window on the input with its weights small in the corners, the output fillin
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ MOST_FRAMES = 400
 LONGEST = 6  # characters of a number
 PICTURE = 1100  # pixels that the wider of both grids should not pass
 LARGEST_CELL, SMALLEST_CELL = 56, 30
-COLOURS = 128  # of an animation
+COLOURS, APART = 128, 8  # of an animation
 MARGIN, GAP, LINE_HEIGHT = 24, 56, 24
 TEXT = 15
 DURATION, PAUSE = 700, 2500  # milliseconds of a frame, and of the last
@@ -96,11 +97,18 @@ def save_animation(slide: Slide, path: Path) -> None:
 
 
 def _palette(picture: Image.Image) -> Image.Image:
-    """The commonest colours of a picture, unchanged, for all frames, so that nothing flickers."""
-    colours: list[tuple[int, Colour]] = picture.getcolors(picture.width * picture.height) or []
-    commonest = sorted(colours, reverse=True)[:COLOURS]
+    """The commonest colours of a picture, unchanged, for all frames, so that nothing flickers.
+
+    They keep a distance, as Pillow's search for the nearest is coarse: paper must not become an off-white.
+    """
+    counted: Any = picture.getcolors(picture.width * picture.height)
+    chosen: list[Colour] = []
+    for _, colour in sorted(counted, reverse=True):
+        apart = all(max(abs(a - b) for a, b in zip(colour, other, strict=True)) >= APART for other in chosen)
+        if apart and len(chosen) < COLOURS:
+            chosen.append(colour)
     palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for _, colour in commonest for channel in colour])
+    palette.putpalette([channel for colour in chosen for channel in colour])
     return palette
 
 
