@@ -25,7 +25,8 @@ Table 3 gives the errors. `densenet161` is the authors' network with k = 48 and 
 top-1 error by the notes of their code: 28,681,000 parameters, 7,727,907,072 multiply-accumulates. The first convolution
 has 2k filters and transitions halve the channels (section 3). Weights start normal with variance 2 / fan-in after He et
 al. 2015 (section 4.2), those of the last layer small (`nn/initialise.py`). No dropout: the paper uses it only on small
-data without augmentation.
+data without augmentation. The names count the layers of weights, but for `densenet264`: the blocks of its column make
+265 (1 + 2 x (6 + 12 + 64 + 48) + 3 + 1).
 
 The map of a dense block is its input and all its layers' outputs, before the normalisation that follows; that of the
 last one is given after normalisation and ReLU.

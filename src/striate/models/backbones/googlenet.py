@@ -27,12 +27,12 @@ arXiv 1409.4842 (CVPR 2015), table 1 and figures 2 and 3. Top-5 error on ImageNe
     softmax                    1x1x1000
                                                                                               6,998,552  1,582,671,872
 
-The table's K is 1,024, and it counts no biases: so the rows of the second convolution, (3a), (3b) and the last one
-come out. Its operations agree with the network that it describes but for the first convolution and (5a); its
-parameters of (4a) to (5b) do not, and those of (4c), (4d), (4e) and (5b) contradict the operations beside them. The
-2.7K and 34M of the first convolution are those of a depthwise separable one (8 kernels of 7x7 per channel, then 1x1: 3
-x 8 x 49 + 24 x 64 = 2,712), which by Chollet 2017 (section 2) was the first layer of Inception V1; table and figure
-describe a full one, and so it is here. `models/published/googlenet.py` judges each figure.
+The table's K is 1,024: so the parameters of the second convolution, of (3a), (3b) and of the last layer come out to
+within 1K. Those of (4a) to (5b) do not, and (4c), (4d), (4e) and (5b) contradict the operations beside them. The
+operations are those of the network described, but for the first convolution, (4a) and (5a). The 2.7K and 34M of the
+first convolution are those of a depthwise separable one (8 kernels of 7x7 per channel, then 1x1: 3 x 8 x 49 + 24 x 64 =
+2,712), which by Chollet 2017 (section 2) was the first layer of Inception V1; table and figure describe a full one, and
+so it is here. `models/published/googlenet.py` judges each figure.
 
 The two auxiliary classifiers (section 5) read (4a) and (4d): average pooling 5x5/3, 1x1 convolution with 128 filters,
 full layer of 1,024, dropout 70%, full layer. Their losses count 0.3 each, in training only. With them the network has
