@@ -72,8 +72,7 @@ def effective_field(
 
     Raises:
         UsageError: for a stage that the backbone does not have, for images of another size than those of ``inspection``,
-            for no draws,
-            and for a network on the meta device.
+            for no draws, and for a network on the meta device.
     """
     batch = images.unsqueeze(0) if images.dim() == 3 else images
     names = [found.name for found in inspection.stages]
@@ -178,15 +177,15 @@ class SizesComparison:
     def sentence(self) -> str:
         """For people."""
         told = (
-            f"{self.stage}: {self.effective_fits:.0%} of {self.count:,} fit into the effective field of "
-            f"{self.effective:.0f} pixels; the median is {self.effective_ratio:.2g} of its size"
+            f"{self.stage}: {self.effective_fits:.0%} of {self.count:,} sizes fit into the effective field of "
+            f"{self.effective:.0f}x{self.effective:.0f} pixels, whose side the median is {self.effective_ratio:.2f} times"
         )
         if self.theoretical is None or self.theoretical_fits is None or self.theoretical_ratio is None:
             return told + "."
         height, width = self.theoretical
         return (
-            f"{told}. Into the theoretical field of {height}x{width} fit {self.theoretical_fits:.0%}, "
-            f"the median is {self.theoretical_ratio:.2g} of its size."
+            f"{told}; into the theoretical field of {height}x{width} fit {self.theoretical_fits:.0%}, "
+            f"the median is {self.theoretical_ratio:.2f} times its side."
         )
 
 

@@ -16,7 +16,6 @@ GAP = 20
 SIZE = 14
 LINE = 19
 COLD, HOT = (213, 94, 0), (255, 240, 90)  # of weak and of strong influence
-GREY = 0.65  # how far the image is faded to grey, so that the heat is seen on any colour
 OPAQUE = 0.9  # of the strongest heat
 
 
@@ -32,7 +31,7 @@ class SeenField:
 
 
 def draw_fields(image: Pixels, fields: Sequence[SeenField]) -> Image.Image:
-    """The fields of one or more stages, each over ``image``, side by side.
+    """The fields of one or more stages, each over ``image`` in grey, side by side.
 
     The rectangle is the theoretical field, cut off at the image's edge; the heat is the square root of the influence,
     so that the weak outskirts are seen too. Each panel's caption states both sizes.
@@ -71,7 +70,7 @@ def caption(field: SeenField) -> tuple[str, ...]:
     height, width = field.theoretical
     left, top, right, bottom = field.box
     inside = left >= 0 and top >= 0 and right <= field.influence.shape[1] and bottom <= field.influence.shape[0]
-    beyond = "" if inside else ", more than is on the image"
+    beyond = "" if inside else ", clipped"
     return field.stage, f"theoretical {height}x{width}{beyond}", effective
 
 
@@ -80,7 +79,7 @@ def _panel(image: Pixels, field: SeenField) -> Image.Image:
         raise ValueError(f"the influence is {field.influence.shape}, but the image is {image.shape[:2]}")
     base = fit_image(image, min(max(PANEL, *image.shape[:2]), LARGEST))
     colours = np.asarray(base, dtype=np.float32)
-    faded = colours + GREY * (colours.mean(2, keepdims=True) - colours)
+    faded = colours.mean(2, keepdims=True)  # grey, so that heat is seen on any image
     smooth = Image.Resampling.NEAREST if max(image.shape[:2]) * 4 <= LARGEST else Image.Resampling.BILINEAR
     influence = np.asarray(Image.fromarray(field.influence).resize(base.size, smooth))[:, :, None]
     heat = np.sqrt(influence.clip(0, 1))
