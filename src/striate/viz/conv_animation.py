@@ -171,7 +171,7 @@ def _draw(slide: Slide, step: int, background: Image.Image) -> Image.Image:
             _, _, right, bottom = _box(start, cell, i, j)
             weight = _text(float(slide.weights[a, b]))
             draw.text((right - 3, bottom - 2), weight, fill=STRONG, font=font(_small(cell, weight)), anchor="rd")
-            terms.append(f"{number}*{weight}")
+            terms.append(f"{number}*({weight})" if weight.startswith("-") else f"{number}*{weight}")
         elif number:
             terms.append(number)
     reach = [(kernel - 1) * distance for kernel, distance in zip(slide.kernel, slide.dilation, strict=True)]
@@ -222,7 +222,9 @@ def _number(draw: ImageDraw.ImageDraw, box: Box, text: str, colour: Colour, cell
     """A number in the middle of its cell, or a little up and left where a weight needs the corner."""
     aside = cell * 0.08 if lifted else 0.0
     middle = ((box[0] + box[2]) / 2 - aside, (box[1] + box[3]) / 2 - aside)
-    draw.text(middle, text, fill=colour, font=font(_fitting(text, cell - 6, round(cell * 0.46))), anchor="mm")
+    draw.text(
+        middle, text, fill=colour, font=font(_fitting(text, cell - 6 - 2 * aside, round(cell * 0.46))), anchor="mm"
+    )
 
 
 def _small(cell: int, text: str) -> int:
