@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from striate.data import images
-from striate.data.images import Header, ImageError, ImageFiles, decode, probe, read_image
+from striate.data.images import Header, ImageError, ImageFiles, decode, probe, quiet, read_image
 from striate.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -123,6 +123,27 @@ def test_agrees_with_pillow(file: bytes, channels: int) -> None:
     pixels = decode(file, "image")
     reference = Image.open(BytesIO(file)).convert("L" if channels == 1 else "RGB")
     np.testing.assert_array_equal(pixels, np.asarray(reference).reshape(6, 9, channels))
+
+
+def rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encode(Image.fromarray(RGB), "JPEG", exif=exif)
+
+
+SAME = [("JPEG, rotated", rotated()), *((row[0], row[1]) for row in EXACT + LOSSY)]
+
+
+@pytest.mark.parametrize("file", [row[1] for row in SAME], ids=[row[0] for row in SAME])
+def test_a_file_its_bytes_and_its_picture_have_the_same_pixels(file: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "image.dat"
+    path.write_bytes(file)
+    with quiet:
+        held = read_image(str(path))
+    with Image.open(path) as picture:
+        as_picture = images.from_picture(picture, "a")
+    for pixels in (held, decode(file, "a"), read_image(path)):
+        np.testing.assert_array_equal(pixels, as_picture)
 
 
 def test_half_transparent_pixels_are_mixed_with_white() -> None:

@@ -1,5 +1,6 @@
 """A trained model takes images of every kind, and lists what it cannot take."""
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,32 @@ def model() -> Model:
     preprocessing = Preprocessing(size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     card = Card(model="linear", channels=1, size=(8, 8), task=task.to_json(), preprocessing=preprocessing)
     return Model(task, card, Path("m"), torch.device("cpu"))
+
+
+def test_predictions_are_rows_by_index_by_slice_and_in_turn() -> None:
+    pictures = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    found = model().predict(list(pictures), batch=2)
+    rows = list(found)
+    assert [row.source for row in rows] == [f"image {number}" for number in range(5)]
+    assert [row.to_json() for row in rows] == found.to_json()["predictions"]
+    assert [found[index].to_json() for index in range(-5, 0)] == found.to_json()["predictions"]
+    assert [row.to_json() for row in found[1:4:2]] == found.to_json()["predictions"][1:4:2]
+    with pytest.raises(IndexError):
+        found[5]
+
+
+def test_nothing_is_predicted_of_nothing() -> None:
+    found = model().predict([])
+    assert (len(found), list(found), found[:]) == (0, [], ())
+
+
+def test_warnings_of_pillow_do_not_leak_and_those_of_others_do(tmp_path: Path) -> None:
+    before = list(warnings.filters)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(60))  # Pillow remarks on it
+    with pytest.warns(UserWarning, match="1 inputs could not be read") as seen:
+        model().predict([tmp_path / "a.tif"])
+    assert len(seen) == 1
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from striate.core.annotations import Classification, Classifications
 from striate.core.batch import Batch
-from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, read_image
+from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, quiet, read_image
 from striate.data.preprocess import Pixels
 from striate.errors import DataError, UsageError
 from striate.runs.folder import RunFolder, is_run
@@ -79,32 +79,50 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions(Sequence[Prediction]):
-    """Predictions in the order of their sources, and what could not be read."""
+    """Predictions in the order of their sources, in columns, and what could not be read.
+
+    Indexing and iterating give one `Prediction` per image.
+    """
 
     model: str
-    rows: tuple[Prediction, ...]
+    classes: tuple[str, ...]
+    sources: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]  # height, width of each image as it was
+    annotations: Classifications  # on the CPU
     failed: tuple[Failed, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.sources)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
+        if isinstance(index, slice):
+            return tuple(self[row] for row in range(*index.indices(len(self))))
+        return Prediction(
+            source=self.sources[index], size=self.sizes[index], annotation=self.annotations[index], classes=self.classes
+        )
 
     def __iter__(self) -> Iterator[Prediction]:
-        return iter(self.rows)
+        for source, size, annotation in zip(self.sources, self.sizes, self.annotations, strict=True):
+            yield Prediction(source=source, size=size, annotation=annotation, classes=self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """The ``striate.predictions/1`` document."""
         return {
             "schema": SCHEMA,
             "model": self.model,
-            "predictions": [row.to_json() for row in self.rows],
+            "predictions": [row.to_json() for row in self],
             "failed": [{"source": item.source, "error": item.error} for item in self.failed],
         }
 
 
-_Read: TypeAlias = tuple[str, tuple[int, int], Pixels]  # name, height and width as it was, preprocessed
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """Some of the sources: what was read of them, and what was not."""
+
+    names: list[str]
+    sizes: list[tuple[int, int]]  # height, width as it was
+    pixels: list[Pixels]  # preprocessed
+    failed: list[Failed]
 
 
 class Model:
@@ -140,35 +158,33 @@ class Model:
         """
         if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor):
             sources = [sources]
-        rows: list[Prediction] = []
+        names: list[str] = []
+        sizes: list[tuple[int, int]] = []
+        parts = [Classifications(labels=torch.empty(0, dtype=torch.int64), scores=torch.empty(0, len(self.classes)))]
         failed: list[Failed] = []
-        classes = self.classes
         with ThreadPoolExecutor() as pool:
-            for items in self._chunks(pool, enumerate(sources), batch):
-                read: list[_Read] = []
-                for item in items:
-                    if isinstance(item, Failed):
-                        failed.append(item)
-                    else:
-                        read.append(item)
-                if not read:
-                    continue
-                pixels = np.stack([pixels for _, _, pixels in read])
-                found = self.predict_tensor(torch.from_numpy(self.card.preprocessing.normalise(pixels)))
-                rows += [
-                    Prediction(source=name, size=size, annotation=annotation, classes=classes)
-                    for (name, size, _), annotation in zip(read, found, strict=True)
-                ]
+            for chunk in self._chunks(pool, enumerate(sources), batch):
+                failed += chunk.failed
+                if chunk.pixels:
+                    names += chunk.names
+                    sizes += chunk.sizes
+                    pixels = self.card.preprocessing.normalise(np.stack(chunk.pixels))
+                    parts.append(self.predict_tensor(torch.from_numpy(pixels)))
         if failed:
             warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
-        return Predictions(model=str(self.path), rows=tuple(rows), failed=tuple(failed))
+        return Predictions(
+            model=str(self.path),
+            classes=self.classes,
+            sources=tuple(names),
+            sizes=tuple(sizes),
+            annotations=Classifications.concatenate(parts),
+            failed=tuple(failed),
+        )
 
-    def _chunks(
-        self, pool: ThreadPoolExecutor, sources: Iterator[tuple[int, Source]], batch: int
-    ) -> Iterator[list[_Read | Failed]]:
+    def _chunks(self, pool: ThreadPoolExecutor, sources: Iterator[tuple[int, Source]], batch: int) -> Iterator[_Chunk]:
         """Batches of read images, in order; large files are read by threads, some batches ahead."""
         ahead = max(1, os.cpu_count() or 1)
-        waiting: deque[Future[list[_Read | Failed]]] = deque()
+        waiting: deque[Future[_Chunk]] = deque()
         while True:
             while len(waiting) < ahead and (chunk := list(islice(sources, batch))):
                 if not waiting and not _large(chunk[0][1]):  # the first speaks for its batch
@@ -179,17 +195,20 @@ class Model:
                 return
             yield waiting.popleft().result()
 
-    def _read(self, chunk: list[tuple[int, Source]]) -> list[_Read | Failed]:
-        """Of each source its name, size and preprocessed pixels, or what went wrong."""
-        read: list[_Read | Failed] = []
-        for number, source in chunk:
-            name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
-            try:
-                image = pixels_of(source, name)
-                read.append((name, (image.shape[0], image.shape[1]), self.card.preprocessing.pixels(image)))
-            except DataError as error:
-                read.append(Failed(source=name, error=str(error)))
-        return read
+    def _read(self, sources: list[tuple[int, Source]]) -> _Chunk:
+        """Read and preprocess numbered sources."""
+        chunk = _Chunk(names=[], sizes=[], pixels=[], failed=[])
+        with quiet:
+            for number, source in sources:
+                name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+                try:
+                    image = pixels_of(source, name)
+                    chunk.pixels.append(self.card.preprocessing.pixels(image))
+                    chunk.sizes.append((image.shape[0], image.shape[1]))
+                    chunk.names.append(name)
+                except DataError as error:
+                    chunk.failed.append(Failed(source=name, error=str(error)))
+        return chunk
 
     @torch.inference_mode()
     def predict_tensor(self, images: Tensor) -> Classifications:
@@ -260,7 +279,7 @@ def pixels_of(source: Source, name: str) -> Pixels:
             raise DataError(f"{name} has the type {array.dtype}; expected uint8 from 0 to 255.")
         return np.ascontiguousarray(array)
     try:
-        path = Path(source)
+        path = os.fspath(source)
     except TypeError as error:
         raise DataError(
             f"{name} is of the type {type(source).__name__}; expected a path, bytes or an image."
