@@ -7,24 +7,29 @@ import torch
 import torch.nn.functional as F
 
 from striate.errors import ModelFileError, UsageError
-from striate.models.catalog import CATALOG, load
+from striate.models.catalog import CATALOG, load, parameters
 from striate.models.weights import from_ours
 
 LIBRARIES = ("torchvision", "timm")  # which build the network here; of other origins only weights are at hand
 PAIRS = [(name, origin) for name, line in CATALOG.items() for origin in line.origins if origin in LIBRARIES]
 CLASSES = 7
 LARGE = 30_000_000  # parameters above which a pair takes seconds
+HUGE = 400_000_000  # and above which it is too large for a test
 
 
 @functools.cache
 def _heavy(name):
-    from striate.models.catalog import parameters
-
     return parameters(name) > LARGE
 
 
+def _mark(name):
+    if _heavy(name) and parameters(name) > HUGE:
+        return pytest.mark.skip(reason="takes 11 GB of memory and minutes; its smaller siblings are tested")
+    return pytest.mark.slow if _heavy(name) else ()
+
+
 def _marked(pairs):
-    return [pytest.param(*pair, marks=pytest.mark.slow if _heavy(pair[0]) else ()) for pair in pairs]
+    return [pytest.param(*pair, marks=_mark(pair[0])) for pair in pairs]
 
 
 def _theirs(name, origin, size):
