@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": ("striate.cli.evaluate", "Measure a run or model file on a split."),
     "predict": ("striate.cli.predict", "Predict images, folders, patterns or standard input."),
     "inspect": ("striate.cli.inspect", "Show a network's layers, shapes, parameters, compute, memory, fields."),
+    "inspect conv": ("striate.cli.inspect_conv", "Work out one convolution: sizes, parameters, compute, a picture."),
     "models": ("striate.cli.models", "List the models that can be trained."),
     "data": ("striate.cli.data", "Check, count, show and split data."),
     "runs": ("striate.cli.runs", "List, show and compare runs."),
@@ -43,7 +44,10 @@ class Striate(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """As click does, with the nearest commands where there is no such one."""
+        """As click does, with commands of two words, and with the nearest commands where there is no such one."""
+        words = " ".join(args[:2])
+        if len(args) > 1 and words in COMMANDS:
+            return words, self.get_command(ctx, words), args[2:]
         if args and args[0] not in COMMANDS:
             ctx.fail(f"there is no command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
