@@ -5,7 +5,8 @@ import torch
 
 from striate.errors import UsageError
 from striate.models.backbones import vit
-from striate.models.catalog import create
+from striate.models.catalog import CATALOG, create, published
+from striate.models.weights import from_ours, to_ours
 
 TINY = vit.Spec(patch=4, layers=1, width=8, mlp=16, heads=2, timm="")
 
@@ -60,3 +61,13 @@ def test_the_map_has_its_patches_where_they_are_in_the_image():
 def test_sizes_that_cut_a_patch_are_answered_with_one_that_does_not():
     with pytest.raises(UsageError, match=r"multiples of 14 pixels, its patch, not 225x230: set the size to 224x224"):
         create("vit_h_14", classes=10, channels=3, size=(225, 230))
+
+
+def test_torchvisions_files_name_the_layers_of_the_mlp_as_they_once_were():
+    network, origin = published("vit_b_32"), CATALOG["vit_b_32"].origins["torchvision"]
+    names = {
+        name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): tensor
+        for name, tensor in from_ours(network.state_dict(), origin).items()
+    }
+    assert sum("linear_" in name for name in names) == 12 * 4
+    assert to_ours(names, network, origin).keys() == network.state_dict().keys()

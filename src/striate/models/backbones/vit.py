@@ -191,6 +191,9 @@ TORCHVISION: Names = (
     ("encoder.layers.encoder_layer_{i}.ln_2.{p}", "backbone.encoder.{i}.norm2.{p}"),
     ("encoder.layers.encoder_layer_{i}.mlp.0.{p}", "backbone.encoder.{i}.mlp.expand.{p}"),
     ("encoder.layers.encoder_layer_{i}.mlp.3.{p}", "backbone.encoder.{i}.mlp.project.{p}"),
+    # in torchvision's own files, which are older than its module names
+    ("encoder.layers.encoder_layer_{i}.mlp.linear_1.{p}", "backbone.encoder.{i}.mlp.expand.{p}"),
+    ("encoder.layers.encoder_layer_{i}.mlp.linear_2.{p}", "backbone.encoder.{i}.mlp.project.{p}"),
     ("encoder.ln.{p}", "backbone.norm.{p}"),
     ("heads.head.{p}", "head.fc.{p}"),
 )
