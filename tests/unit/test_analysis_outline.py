@@ -206,6 +206,30 @@ def test_folding_goes_as_far_as_it_must():
     assert plain(blocks[2].note) == "conv 3x3 /2"
 
 
+class Parallel(nn.Module):
+    """Branches of two resolutions that run beside each other, as in HRNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(6))
+        self.coarse = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(6))
+
+    def forward(self, images: Tensor) -> Tensor:
+        small = nn.functional.avg_pool2d(images, 2)
+        for fine, coarse in zip(self.fine, self.coarse, strict=True):
+            images, small = fine(images), coarse(small)
+        return images
+
+
+def test_branches_without_a_meeting_are_one_block_per_container():
+    parts = {"stem": nn.Conv2d(3, 4, 1), "first": Parallel(), "pool": nn.MaxPool2d(2), "second": Parallel()}
+    network = nn.Sequential()
+    for name, part in parts.items():
+        network.add_module(name, part)
+    blocks = of(network, (3, 32, 32))
+    assert [block.label for block in blocks] == ["input", "stem", "first", "pool", "second"]
+
+
 def test_what_changes_nothing_is_not_shown():
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3),

@@ -168,7 +168,7 @@ def test_the_file_stands_alone_and_knows_the_dark():
     assert not re.search(r"href|url\(|@import|<script", svg)
     style = root.find(f"{SVG}style")
     assert style is not None
-    light, dark = (style.text or "").split("@media (prefers-color-scheme: dark)")
+    light, dark = (style.text or "").split("@media (prefers-color-scheme: dark) {")
 
     def colours(rules: str) -> dict[str, str]:
         found = re.findall(r"([^{}]+){[^}]*fill: (#\w{6})", rules)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 from striate.analysis.inspection import Inspection, Layer
@@ -22,7 +22,7 @@ LIMIT = 18  # blocks of one picture, the input included
 _CONTAINERS = {"Sequential", "ModuleList", "ModuleDict"}
 _JOINS = {"add", "cat", "mul", "stack", "matmul", "scaled_dot_product_attention"}
 _FORMS = {"Flatten", "flatten", "Unflatten", "Identity", "Dropout", "Dropout2d", "view", "reshape", "clone", "copy"}
-_ROOMS = {"backbone", "head"}  # the two parts of every classifier, which say nothing on a label
+_ROOMS = {"backbone", "head", "network"}  # what every classifier has, and says nothing on a label
 _WORDS = {
     "Conv2d": "conv",
     "MaxPool2d": "max pool",
@@ -38,12 +38,14 @@ def outline(inspection: Inspection, *, limit: int = LIMIT) -> list[Block]:
 
     Args:
         inspection: of a network.
-        limit: blocks at most, as far as folding reaches: what differs in the sides of its maps stays apart.
+        limit: blocks at most, as far as folding reaches: modules that stand directly in the network stay apart.
     """
     tree = _Tree(inspection)
     steps = tree.steps()
     groups: list[list[_Step]] = [[step] for step in steps]
-    for alike in (_same_unit, _same_layer, _same_stage, _same_kind, _same_side):
+    depth = max((step.path.count(".") for step in steps), default=0)
+    containers = [partial(_same_container, depth) for depth in range(depth, 0, -1)]
+    for alike in (_same_unit, _same_layer, _same_stage, _same_kind, _same_side, *containers):
         groups = _folded(groups, alike)
         if 1 + len(groups) <= limit:
             break
@@ -251,6 +253,11 @@ def _same_side(one: _Step, other: _Step) -> bool:
     return len(one.shape) > 1 and len(one.shape) == len(other.shape) and _side(one) == _side(other)
 
 
+def _same_container(depth: int, one: _Step, other: _Step) -> bool:
+    """Everything in one module, for networks whose branches run beside each other all the way."""
+    return _owner(one.path).split(".")[:depth] == _owner(other.path).split(".")[:depth]
+
+
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +313,11 @@ def _word(type_: str) -> str:
         return "average pool"
     if type_.startswith("AdaptiveMaxPool"):
         return "max pool"
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", " ", re.sub(r"(?<=[a-z])[12]d$", "", type_))
+    words = re.sub(
+        r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_",
+        " ",
+        re.sub(r"(?<=[a-z])[12]d$", "", type_.replace("NeXt", "next")),
+    )
     return " ".join(word if word.isupper() and len(word) > 1 else word.lower() for word in words.split())
 
 
@@ -329,18 +340,22 @@ def _names(groups: Sequence[Sequence[_Step]], tree: _Tree) -> list[str]:
         ends = [_owner(group[0].path), _owner(group[-1].path)]
         if len(group) > 1 and ends[0] != ends[1]:
             common = _common(ends)
-            if common and common not in _ROOMS and users[common] == {index}:
+            if common and not _is_room(common) and users[common] == {index}:
                 ends = [common, common]
         for end, path in enumerate(ends):
-            while (up := _parent(path)) and up not in _ROOMS and users[up] == {index}:
+            while not _is_room(up := _parent(path)) and users[up] == {index}:
                 path = up
             ends[end] = path
         paths.append((ends[0], ends[1]))
     for index, group in enumerate(groups):
-        if "(" in group[0].path and _owner(group[0].path) in {"", *_ROOMS}:  # what the network itself runs
+        if "(" in group[0].path and _is_room(_owner(group[0].path)):  # what the network itself runs
             paths[index] = (group[0].type, group[-1].type)
     last = Counter(part for pair in paths for part in {_tail(path) for path in pair})
     return [_label(pair, last) for pair in paths]
+
+
+def _is_room(path: str) -> bool:
+    return not path or set(path.split(".")) <= _ROOMS
 
 
 def _tail(path: str) -> str:
