@@ -1,5 +1,7 @@
 """GoogLeNet: its two Inception modules, and the auxiliary classifiers against torchvision's."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -106,3 +108,13 @@ def test_the_auxiliary_pooling_of_the_paper_is_five_by_five_with_stride_three():
         pooled = head.get_submodule("pool4x4")(head.get_submodule("pool")(x))
         assert pooled.shape == (1, channels, 4, 4)
         torch.testing.assert_close(pooled, F.avg_pool2d(x, 5, 3))
+
+
+@torch.no_grad()
+def test_without_normalisation_signals_keep_their_scale_and_every_first_loss_is_near_ln_of_the_classes():
+    torch.manual_seed(0)
+    network = create("googlenet", classes=5, channels=3, size=(128, 128)).train()
+    images = torch.randn(8, 3, 128, 128)
+    assert all(0.1 < features.std() < 2 for features in network.backbone(images))
+    for logits in network.training_logits(images).values():
+        assert abs(F.cross_entropy(logits, torch.arange(8) % 5).item() - math.log(5)) < 0.3

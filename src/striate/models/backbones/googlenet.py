@@ -51,7 +51,9 @@ What the paper leaves open:
 - Sizes halve exactly, which takes pooling with rounding up ("ceil mode"), as in Caffe's and torchvision's GoogLeNet.
 - The constants of local response normalisation, and its place: as in Caffe's GoogLeNet (`bvlc_googlenet`), over 5
   channels with alpha 1e-4, beta 0.75 and k 1, after the first pooling and before the second (figure 3).
-- Weights start as in `nn/initialise.py`.
+- Weights start normal with variance 1 / fan-in and biases at 0.2, after Caffe's GoogLeNet ("xavier", there uniform):
+  max-pooling and concatenation make up for what the rectifiers take. With variance 2 / fan-in the last maps would be
+  ten times as large. Those of the last layers, and all with batch normalisation, start as in `nn/initialise.py`.
 
 Differences from the paper: any number of channels and classes; larger and smaller images, since the last average
 pooling takes the whole map, and that of the auxiliary classifiers of the paper's network is pooled further to 4x4.
@@ -74,6 +76,7 @@ from striate.nn.initialise import initialise
 
 AUXILIARY_WEIGHT = 0.3  # section 5
 AUXILIARY_DROPOUT = 0.7  # section 5
+FIRST_BIAS = 0.2  # of Caffe's GoogLeNet
 NORM_EPS = 1e-3  # of torchvision's network
 
 # Height and width from which (4a) fills the 5x5 window of the auxiliary classifiers; from which (5a) is more than one
@@ -247,7 +250,7 @@ def _auxiliary(spec: Spec, in_channels: int, classes: int) -> nn.Sequential:
 
 
 def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
-    """A network of `VARIANTS`, initialised as in `nn/initialise.py`; ``size`` is only noted."""
+    """A network of `VARIANTS`, initialised as the module's first lines say; ``size`` is only noted."""
     spec = VARIANTS[variant]
     backbone = GoogLeNet(spec, channels=channels)
     head = nn.Sequential()
@@ -267,8 +270,16 @@ def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -
     )
     last = {head.get_submodule("fc"), *(classifier.get_submodule("fc2") for classifier in auxiliary.values())}
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            initialise(layer, "softmax" if layer in last else "rectifier")
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if layer in last:
+            initialise(layer, "softmax")
+        elif spec.norm == "batch":
+            initialise(layer, "rectifier")
+        else:
+            initialise(layer, "nothing")
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, FIRST_BIAS)
     return model
 
 
