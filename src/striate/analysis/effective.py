@@ -176,16 +176,17 @@ class SizesComparison:
     @property
     def sentence(self) -> str:
         """For people."""
+        side = f"{self.effective:.0f}"
         told = (
             f"{self.stage}: {self.effective_fits:.0%} of {self.count:,} sizes fit into the effective field of "
-            f"{self.effective:.0f}x{self.effective:.0f} pixels, whose side the median is {self.effective_ratio:.2f} times"
+            f"{side}x{side} pixels, and their median is {self.effective_ratio:.2f} of its side"
         )
         if self.theoretical is None or self.theoretical_fits is None or self.theoretical_ratio is None:
             return told + "."
         height, width = self.theoretical
         return (
             f"{told}; into the theoretical field of {height}x{width} fit {self.theoretical_fits:.0%}, "
-            f"the median is {self.theoretical_ratio:.2f} times its side."
+            f"and their median is {self.theoretical_ratio:.2f} of its side."
         )
 
 
