@@ -15,7 +15,7 @@ and on a CPU the scratch memory of convolutions: oneDNN copies contiguous (NCHW)
 blocked layout and back, through PyTorch's allocator (`_scratch`). Not counted: what an allocator keeps in reserve,
 libraries and the interpreter, scratch memory outside PyTorch's allocator, and on CUDA the workspaces of cuDNN and
 cuBLAS, which depend on the device. What kernels other than convolutions take for a moment is not predicted either
-(ConvNeXt's training on a CPU needs up to 5% more), and `torch.nn.MultiheadAttention` is counted with its table of all
+(ConvNeXt's training on a CPU needs up to 6% more), and `torch.nn.MultiheadAttention` is counted with its table of all
 pairs, which the fused kernel that really runs avoids; attention that calls `scaled_dot_product_attention` is not.
 
 Letters: B images, C channels, H height, W width.
