@@ -6,7 +6,8 @@ arrives at the image is averaged, in magnitude, over several draws (and over the
 field's size is theirs too (section 4): the square root of the number of pixels above 1 - 95.45% of the greatest.
 
 What differs: the paper compares with the pixel at the centre, we with the strongest pixel, for pooling and what a
-trained network has learnt may move the peak. Networks are measured as in evaluation.
+trained network has learnt may move the peak. Networks are measured as in evaluation. Gates (squeeze and excitation)
+let a little gradient out of the theoretical field, which leaves them out (see `receptive_field`).
 
 Letters: B images, C channels, H height, W width.
 """
@@ -71,8 +72,8 @@ def effective_field(
         seed: of the draws.
 
     Raises:
-        UsageError: for a stage that the backbone does not have, for images of another size than those of ``inspection``,
-            for no draws, and for a network on the meta device.
+        UsageError: for a stage that the backbone does not have, for images of another size than
+            those of ``inspection``, for no draws, and for a network on the meta device.
     """
     batch = images.unsqueeze(0) if images.dim() == 3 else images
     names = [found.name for found in inspection.stages]
