@@ -3,7 +3,9 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +14,10 @@ from striate.cli.output import print_json, print_table
 from striate.errors import UsageError
 
 if TYPE_CHECKING:
+    from striate.analysis.effective import SizesComparison
     from striate.analysis.inspection import InspectedStage, Inspection, Layer
     from striate.analysis.tables import Row
+    from striate.runs.inspecting import Subject
 
 ROWS = 60  # layers shown without --depth; a deeper tree is folded until it has no more
 WIDE = 1000  # columns where nobody reads on a terminal
@@ -29,6 +33,25 @@ WIDE = 1000  # columns where nobody reads on a terminal
 )
 @click.option("--measure", is_flag=True, help="measure the peak memory on this machine beside the prediction")
 @click.option("--verify", is_flag=True, help="hold the model against the figures of its paper")
+@click.option(
+    "--diagram", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="draw the network (.svg, .png)"
+)
+@click.option(
+    "--field",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="IMAGE",
+    help="measure the effective receptive field on an image and draw it into --out",
+)
+@click.option("--stage", "stages", multiple=True, metavar="NAME", help="only these maps, for --field and --data")
+@click.option("--data", metavar="DATA", help="compare the receptive fields with the sizes of what is in DATA")
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set, for --data")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("field.png"),
+    show_default=True,
+    help="picture that --field writes",
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
 @click.option("--csv", "as_csv", is_flag=True, help="one line per layer, as CSV")
 @click.option("--markdown", is_flag=True, help="the tree as a Markdown table")
@@ -40,6 +63,12 @@ def command(
     depth: int | None,
     measure: bool,
     verify: bool,
+    diagram: Path | None,
+    field: Path | None,
+    stages: tuple[str, ...],
+    data: str | None,
+    root: Path | None,
+    out: Path,
     as_json: bool,
     as_csv: bool,
     markdown: bool,
@@ -59,8 +88,11 @@ def command(
         _verify(names, as_json)
         return
     if len(names) > 1:
-        if as_csv or markdown or measure or depth:
-            raise UsageError("--csv, --markdown, --measure and --depth show one model; you named several.")
+        if as_csv or markdown or measure or depth or diagram or field or data:
+            raise UsageError(
+                "--csv, --markdown, --measure, --depth, --diagram, --field and --data show one model; you named "
+                "several."
+            )
         found = [
             inspect_subject(
                 subject(name, size=size, channels=channels, classes=classes), batch=batch if len(names) == 2 else None
@@ -78,8 +110,15 @@ def command(
         else:
             _many(found)
         return
-    seen = subject(names[0], size=size, channels=channels, classes=classes, weights=measure)
-    inspection = inspect_subject(seen, batch=batch)
+    looking = field is not None or data is not None
+    seen = subject(names[0], size=size, channels=channels, classes=classes, weights=measure or looking)
+    inspection = inspect_subject(seen, batch=None if looking or diagram else batch)
+    if diagram is not None:
+        _draw(inspection, diagram)
+    if looking:
+        _fields(seen, inspection, field, stages, data, root, out, as_json)
+    if looking or diagram:
+        return
     measured: dict[str, int] = {}
     if measure:
         from striate.analysis.memory import measure_memory
@@ -103,6 +142,92 @@ def command(
         _layers(inspection, depth)
         _stages(inspection)
         _totals(inspection, measured)
+
+
+def _draw(inspection: "Inspection", file: Path) -> None:
+    from striate.analysis.outline import outline
+    from striate.files import replacing, write_text
+    from striate.viz.diagram import diagram_png, diagram_svg
+
+    if file.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"--diagram {file}: a diagram is an .svg or a .png file.")
+    blocks = outline(inspection)
+    if file.suffix.lower() == ".svg":
+        write_text(file, diagram_svg(inspection.model, blocks))
+    else:
+        with replacing(file) as temporary:
+            diagram_png(inspection.model, blocks).save(temporary, format="PNG")
+    click.echo(f"Drawn: {file}", err=True)
+
+
+def _fields(
+    seen: "Subject",
+    inspection: "Inspection",
+    image: Path | None,
+    stages: Sequence[str],
+    data: str | None,
+    root: Path | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    from striate.analysis.tables import field_text
+    from striate.files import replacing
+    from striate.runs.inspecting import compare_with_data, measure_fields
+    from striate.viz.receptive import SeenField, draw_fields
+
+    found = measure_fields(seen, inspection, image=image, stages=stages)
+    comparisons: list[SizesComparison] = []
+    if data is not None:
+        from striate.data.open import open_dataset
+
+        comparisons = compare_with_data(seen, found.fields, open_dataset(data, root=root))
+    if found.image is not None:
+        shown = [
+            SeenField(
+                stage=field.stage,
+                influence=field.influence,
+                effective=field.size,
+                theoretical=None if field.theoretical is None else field.theoretical.size,
+                box=field.box,
+            )
+            for field in found.fields
+        ]
+        with replacing(out) as temporary:
+            draw_fields(found.image, shown).save(temporary, format="PNG")
+        click.echo(f"Drawn: {out}", err=True)
+    if as_json:
+        print_json(
+            {
+                "schema": "striate.fields/1",
+                "model": inspection.model,
+                "input": list(inspection.input),
+                "fields": [
+                    {
+                        "stage": field.stage,
+                        "effective": field.size,
+                        "theoretical": None if field.theoretical is None else field.theoretical.to_json(),
+                    }
+                    for field in found.fields
+                ],
+                "data": [asdict(row) for row in comparisons],
+            }
+        )
+        return
+    print_table(
+        ("stage", "theoretical field", "effective field", "share"),
+        [
+            (
+                field.stage,
+                field_text(field.theoretical),
+                f"{field.size:.0f}x{field.size:.0f}",
+                "" if field.share is None else f"{field.share:.0%}",
+            )
+            for field in found.fields
+        ],
+        right=("share",),
+    )
+    for row in comparisons:
+        click.echo(row.sentence)
 
 
 def _layers(inspection: "Inspection", depth: int | None) -> None:

@@ -5,17 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from striate.analysis.effective import EffectiveField, SizesComparison, effective_field, field_against_sizes, noise
 from striate.analysis.inspection import Inspection, inspect_network
 from striate.analysis.memory import predict_memory
-from striate.errors import ModelFileError, UsageError
+from striate.data.dataset import Dataset, ImageArrays
+from striate.data.images import ImageFiles, probe, read_image
+from striate.data.preprocess import Pixels, Preprocessing
+from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.models import catalog
+from striate.models.contract import Classifier
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import read_model
 
 GLOB = re.compile(r"[*?]")
+# Of ImageNet's training images, as the whole field uses them; for a network without data of its own.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +33,7 @@ class Subject:
     name: str
     network: nn.Module  # on the meta device where it has no weights of its own
     images: tuple[int, int, int]  # channels, height, width
+    preprocessing: Preprocessing | None = None  # that it was trained with
 
 
 def subject(
@@ -58,7 +67,12 @@ def subject(
                 f"{model} was trained for {card.channels} channels and {len(card.classes)} classes: only the size of "
                 "the images can be another."
             )
-        return Subject(name=model, network=task.network, images=(card.channels, *(size or card.size)))
+        return Subject(
+            name=model,
+            network=task.network,
+            images=(card.channels, *(size or card.size)),
+            preprocessing=replace(card.preprocessing, size=size or card.size),
+        )
     own, own_classes = catalog.published_for(model)
     images = (channels or own[0], *(size or own[1:]))
     with torch.device("cpu" if weights else "meta"):
@@ -72,6 +86,82 @@ def inspect_subject(found: Subject, *, batch: int | None = None) -> Inspection:
     if batch is None:
         return inspection
     return replace(inspection, memory=predict_memory(found.network, found.images, batch=batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldsOnImage:
+    """The effective fields of some stages, and the image that they were measured on."""
+
+    image: Pixels | None  # as the network sees it; None for noise
+    fields: tuple[EffectiveField, ...]
+
+
+def measure_fields(
+    found: Subject, inspection: Inspection, *, image: Path | None, stages: Sequence[str] = ()
+) -> FieldsOnImage:
+    """Measure the effective receptive field of a network with weights.
+
+    Args:
+        found: with weights.
+        inspection: of it.
+        image: a person's own; noise without it.
+        stages: names; all that keep position when left out.
+
+    Raises:
+        UsageError: a network without declared stages, or a stage that it does not have.
+        DataError: an image that cannot be read.
+    """
+    if not isinstance(found.network, Classifier):
+        raise UsageError(f"{found.name} declares no stages, so there is no map to look from.")
+    places = [stage.name for stage in inspection.stages if stage.stride]
+    unknown = [name for name in stages if name not in places]
+    if unknown or not places:
+        raise UsageError(
+            f"{found.name} has no map called {unknown[0]!r}.{did_you_mean(unknown[0], places)} It has: "
+            f"{', '.join(places)}."
+            if unknown
+            else f"{found.name} keeps no positions: every unit sees the whole image."
+        )
+    pixels = None if image is None else _preprocessing(found).pixels(read_image(image))
+    batch: Tensor = (
+        noise(found.images)
+        if pixels is None
+        else torch.from_numpy(_preprocessing(found).normalise(pixels[None])).contiguous()
+    )
+    fields = tuple(effective_field(found.network, inspection, name, batch) for name in stages or places)
+    return FieldsOnImage(image=pixels, fields=fields)
+
+
+def compare_with_data(found: Subject, fields: Sequence[EffectiveField], dataset: Dataset) -> list[SizesComparison]:
+    """Whether what is in the images fits into the fields.
+
+    The truth of classification has no boxes: what has to be seen is then each whole image, in the size in which the
+    network gets it, without the border that padding adds.
+    """
+    images = dataset.images
+    if isinstance(images, ImageArrays):
+        sizes = [(images.pixels.shape[1], images.pixels.shape[2])]
+    else:
+        assert isinstance(images, ImageFiles)
+        sizes = [probe(path).size for path in images.paths]
+    height, width = found.images[1:]
+    scaled = np.array(sizes, dtype=np.float64)
+    if _preprocessing(found).resize == "pad":
+        scaled *= np.minimum(1, np.minimum(height / scaled[:, 0], width / scaled[:, 1]))[:, None]
+    else:
+        scaled[:] = (height, width)
+    return [field_against_sizes(field, scaled) for field in fields]
+
+
+def _preprocessing(found: Subject) -> Preprocessing:
+    if found.preprocessing is not None:
+        return found.preprocessing
+    channels, height, width = found.images
+    if channels not in (1, 3):
+        raise UsageError(f"{found.name} takes {channels} channels; an image has 1 or 3.")
+    grey = (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else grey
+    return Preprocessing(size=(height, width), channels=3 if channels == 3 else 1, mean=mean, std=std)
 
 
 def expand(models: Sequence[str]) -> list[str]:
