@@ -18,7 +18,7 @@ from PIL import Image
 import striate
 from striate.data.open import open_dataset
 
-COUNT, BATCH, TRIALS = 1000, 64, 9
+COUNT, BATCH, TRIALS = 1000, 64, 41
 
 
 def main() -> None:
