@@ -3,8 +3,9 @@
     python benchmarks/architectures.py throughput     # images/s of ours over torchvision's, forward and training
     python benchmarks/architectures.py inspect        # wall time of one command over every model of the catalog
 
-Both networks take turns in one process, in float32 and in the order of channels in which torchvision's are built. One
-trial is a pair; the ratio is ours over theirs, so above 1 ours is faster.
+The networks take turns in one process, in float32 and in the order of channels in which torchvision's are built. A
+second copy of torchvision's network runs too: its ratio to the first says what the machine's noise is worth. Above 1
+ours, or the copy, is faster.
 """
 
 import argparse
@@ -12,25 +13,25 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 NETWORKS = {"resnet50": 8, "vgg16": 4, "mobilenet_v3_large": 16}  # images per batch
-TRIALS = 9
+TRIALS = 12
 
 
-def pair(name: str) -> tuple[nn.Module, nn.Module]:
-    """Ours and theirs with the same random weights."""
+def networks(name: str) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Ours, theirs, and theirs again, with the same random weights."""
     from torchvision.models import get_model
 
     from striate.models.catalog import load
 
-    theirs = get_model(name, weights=None)
-    ours = load(name, theirs.state_dict(), where="memory", origin="torchvision")
-    return ours, theirs
+    theirs, again = get_model(name, weights=None), get_model(name, weights=None)
+    again.load_state_dict(theirs.state_dict())
+    return load(name, theirs.state_dict(), where="memory", origin="torchvision"), theirs, again
 
 
 def seconds(run: Callable[[nn.Module], object], network: nn.Module) -> float:
@@ -41,7 +42,7 @@ def seconds(run: Callable[[nn.Module], object], network: nn.Module) -> float:
 
 def throughput() -> None:
     for name, batch in NETWORKS.items():
-        ours, theirs = pair(name)
+        sides = networks(name)
         images = torch.randn(batch, 3, 224, 224)
         labels = torch.arange(batch)
 
@@ -53,24 +54,22 @@ def throughput() -> None:
             network.zero_grad()
             F.cross_entropy(network.train()(images), labels).backward()
 
-        compare(f"{name} forward", batch, lambda network, run=forward: run(network), ours, theirs)
-        compare(f"{name} training", batch, lambda network, run=training: run(network), ours, theirs)
+        compare(f"{name} forward", batch, forward, sides)
+        compare(f"{name} training", batch, training, sides)
 
 
-def compare(name: str, batch: int, run: Callable[[nn.Module], object], ours: nn.Module, theirs: nn.Module) -> None:
-    run(ours), run(theirs)
-    took: list[tuple[float, float]] = []
+def compare(name: str, batch: int, run: Callable[[nn.Module], object], sides: Sequence[nn.Module]) -> None:
+    for network in sides:
+        run(network)
+    took: list[dict[int, float]] = []
     for trial in range(TRIALS):
-        if trial % 2:
-            mine, other = seconds(run, ours), seconds(run, theirs)
-        else:
-            other, mine = seconds(run, theirs), seconds(run, ours)
-        took.append((mine, other))
-    ratios = [other / mine for mine, other in took]
-    mine, other = (batch / statistics.median(side) for side in zip(*took, strict=True))
+        order = [(trial + place) % len(sides) for place in range(len(sides))]
+        took.append({side: seconds(run, sides[side]) for side in order})
+    ours, theirs, again = (statistics.median(trial[side] for trial in took) for side in range(3))
+    each = [trial[1] / trial[0] for trial in took]
     print(
-        f"{name:<28} ours {mine:7.1f} images/s, torchvision {other:7.1f}, ratio min {min(ratios):.2f}  "
-        f"median {statistics.median(ratios):.2f}  max {max(ratios):.2f} ({TRIALS} trials)",
+        f"{name:<28} ours {batch / ours:7.1f} images/s, torchvision {batch / theirs:7.1f}: ratio {theirs / ours:.2f} "
+        f"(trials {min(each):.2f} to {max(each):.2f}); torchvision's copy {theirs / again:.2f} ({TRIALS} trials)",
         flush=True,
     )
 
