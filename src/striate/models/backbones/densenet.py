@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.initialise import initialise
+from striate.nn.pooled_head import PooledHead
 
 BOTTLENECK = 4  # filters of a 1x1 convolution over k (section 3)
 COMPRESSION = 2  # channels before a transition over those after it (section 3, 1 / theta)
@@ -160,16 +161,12 @@ class DenseNet(Backbone):
 def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
     """A network of `VARIANTS`, initialised as the module's first lines say; ``size`` is only noted."""
     backbone = DenseNet(VARIANTS[variant], channels=channels)
-    head = nn.Sequential()
-    head.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    head.add_module("flatten", nn.Flatten())
-    full = nn.Linear(backbone.stages[-1].channels, classes)
-    head.add_module("fc", full)
+    head = PooledHead(backbone.stages[-1].channels, classes)
     model = Classifier(backbone, head, classes=classes, channels=channels, size=size)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             initialise(layer, "rectifier")
-    initialise(full, "softmax")
+    initialise(head.fc, "softmax")
     return model
 
 

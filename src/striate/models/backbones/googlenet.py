@@ -73,6 +73,7 @@ from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.conv import ConvNormAct
 from striate.nn.initialise import initialise
+from striate.nn.pooled_head import PooledHead
 
 AUXILIARY_WEIGHT = 0.3  # section 5
 AUXILIARY_DROPOUT = 0.7  # section 5
@@ -253,11 +254,7 @@ def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -
     """A network of `VARIANTS`, initialised as the module's first lines say; ``size`` is only noted."""
     spec = VARIANTS[variant]
     backbone = GoogLeNet(spec, channels=channels)
-    head = nn.Sequential()
-    head.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    head.add_module("flatten", nn.Flatten())
-    head.add_module("dropout", nn.Dropout(spec.dropout))
-    head.add_module("fc", nn.Linear(1024, classes))
+    head = PooledHead(1024, classes, dropout=spec.dropout)
     auxiliary = {"inception4a": _auxiliary(spec, 512, classes), "inception4d": _auxiliary(spec, 528, classes)}
     model = Classifier(
         backbone,
@@ -268,7 +265,7 @@ def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -
         auxiliary=auxiliary,
         auxiliary_weight=AUXILIARY_WEIGHT,
     )
-    last = {head.get_submodule("fc"), *(classifier.get_submodule("fc2") for classifier in auxiliary.values())}
+    last = {head.fc, *(classifier.get_submodule("fc2") for classifier in auxiliary.values())}
     for layer in model.modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue

@@ -51,6 +51,7 @@ from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.conv import ConvNormAct
 from striate.nn.initialise import initialise
+from striate.nn.pooled_head import PooledHead
 
 AUXILIARY_WEIGHT = 0.4  # of Google's training code; the paper gives none
 DROPOUT = 0.5  # of torchvision
@@ -255,11 +256,7 @@ class Auxiliary(nn.Module):
 def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
     """A network of `VARIANTS`, initialised as in `nn/initialise.py`; ``size`` is only noted."""
     backbone = InceptionV3(VARIANTS[variant], channels=channels)
-    head = nn.Sequential()
-    head.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    head.add_module("flatten", nn.Flatten())
-    head.add_module("dropout", nn.Dropout(DROPOUT))
-    head.add_module("fc", nn.Linear(2048, classes))
+    head = PooledHead(2048, classes, dropout=DROPOUT)
     auxiliary = Auxiliary(768, classes)
     model = Classifier(
         backbone,

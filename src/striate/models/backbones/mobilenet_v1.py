@@ -48,6 +48,7 @@ from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.conv import ConvNormAct
 from striate.nn.initialise import initialise
+from striate.nn.pooled_head import PooledHead
 
 SMALLEST = (33, 33)
 RELU6 = partial(nn.ReLU6, inplace=True)
@@ -116,16 +117,12 @@ class MobileNetV1(Backbone):
 def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
     """A network of `VARIANTS`; ``size`` is only noted, any size from `SMALLEST` can be given to it."""
     backbone = MobileNetV1(VARIANTS[variant], channels=channels)
-    head = nn.Sequential()
-    head.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    head.add_module("flatten", nn.Flatten())
-    full = nn.Linear(backbone.stages[-1].channels, classes)
-    head.add_module("fc", full)
+    head = PooledHead(backbone.stages[-1].channels, classes)
     model = Classifier(backbone, head, classes=classes, channels=channels, size=size)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             initialise(layer, "rectifier")
-    initialise(full, "softmax")
+    initialise(head.fc, "softmax")
     return model
 
 

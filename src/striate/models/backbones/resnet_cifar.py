@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from striate.models.contract import Backbone, Classifier, Stage
 from striate.nn.initialise import initialise
+from striate.nn.pooled_head import PooledHead
 
 SMALLEST = (5, 5)  # the last map has a quarter of the height and width, rounded up
 
@@ -120,14 +121,10 @@ class ResNetCifar(Backbone):
 def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
     """A network of `VARIANTS`; ``size`` is only noted, any size from `SMALLEST` can be given to it."""
     backbone = ResNetCifar(VARIANTS[variant], channels=channels)
-    head = nn.Sequential()
-    head.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    head.add_module("flatten", nn.Flatten())
-    full = nn.Linear(backbone.stages[-1].channels, classes)
-    head.add_module("fc", full)
+    head = PooledHead(backbone.stages[-1].channels, classes)
     model = Classifier(backbone, head, classes=classes, channels=channels, size=size)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    initialise(full, "softmax")
+    initialise(head.fc, "softmax")
     return model

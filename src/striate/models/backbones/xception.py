@@ -44,6 +44,7 @@ from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.conv import ConvNormAct
 from striate.nn.initialise import initialise
+from striate.nn.pooled_head import PooledHead
 
 DROPOUT = 0.5  # section 4.3
 SMALLEST = (39, 39)  # the last map is then more than one pixel, as batch normalisation needs in a batch of one
@@ -150,17 +151,12 @@ def build(variant: str, *, classes: int, channels: int, size: tuple[int, int]) -
     """A network of `VARIANTS`, initialised as in `nn/initialise.py`; ``size`` is only noted."""
     spec = VARIANTS[variant]
     backbone = Xception(spec, channels=channels)
-    head = nn.Sequential()
-    head.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    head.add_module("flatten", nn.Flatten())
-    head.add_module("dropout", nn.Dropout(DROPOUT))
-    full = nn.Linear(spec.exit[1], classes)
-    head.add_module("fc", full)
+    head = PooledHead(spec.exit[1], classes, dropout=DROPOUT)
     model = Classifier(backbone, head, classes=classes, channels=channels, size=size)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             initialise(layer, "nothing" if layer.groups > 1 else "rectifier")
-    initialise(full, "softmax")
+    initialise(head.fc, "softmax")
     return model
 
 
