@@ -14,10 +14,10 @@ Importing striate loads nothing heavy; each name is loaded when it is first used
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from striate.api import create, evaluate, inspect, resume, train
+    from striate.api import create, evaluate, inspect, resume, save_weights, train
     from striate.runs.model import load
 
-__all__ = ["create", "evaluate", "inspect", "load", "resume", "train"]
+__all__ = ["create", "evaluate", "inspect", "load", "resume", "save_weights", "train"]
 
 _HOMES = {"load": "striate.runs.model"}
 

@@ -13,6 +13,7 @@ from striate.errors import UsageError
 from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.recipes import read_config
+from striate.runs import checkpoints
 from striate.runs.checkpoints import create_with_weights
 from striate.runs.evaluate import Evaluated, evaluate_model
 from striate.runs.folder import open_run
@@ -96,8 +97,8 @@ def create(
         channels: channels of the images; the published network's when left out. Weights for another number are
             adapted by the rule of `striate.models.weights.adapt_channels`.
         size: height and width of the images; the published network's when left out, 32x32 for a layer pattern.
-        weights: a model file of striate, a checkpoint (``.safetensors``, ``.pth``) of another library, or the name of
-            an official one, as in ``torchvision:IMAGENET1K_V1`` (`striate models NAME` lists them).
+        weights: ``none``, a model file of striate, a checkpoint (``.safetensors``, ``.pth``) of another library, or the
+            name of an official one, as in ``torchvision:IMAGENET1K_V1`` (`striate models NAME` lists them).
         origin: ``torchvision``, ``timm``, ...: the library whose names the checkpoint has.
         download: fetch an official checkpoint that is not on this machine.
         new_head: keep fresh weights in the last layer where the checkpoint has another number of classes.
@@ -106,7 +107,7 @@ def create(
         UsageError: an unknown name or origin, or a size that the network does not take.
         ModelFileError: weights that cannot be read or do not fit.
     """
-    if weights is not None:
+    if weights not in (None, "none"):
         return create_with_weights(
             name,
             os.fspath(weights),
@@ -119,6 +120,11 @@ def create(
         )
     images, published = catalog.published_for(name)
     return catalog.create(name, classes=classes or published, channels=channels or images[0], size=size or images[1:])
+
+
+def save_weights(network: Classifier, path: str | os.PathLike[str], *, name: str, origin: str) -> None:
+    """Write a network's weights as another library names them; see `striate.runs.checkpoints.save_weights`."""
+    checkpoints.save_weights(network, Path(path), name=name, origin=origin)
 
 
 def inspect(

@@ -59,7 +59,7 @@ class TrainSettings:
     # What learns
     model: str = setting("auto", "model", "catalog name or layer pattern")
     weights: str | None = setting(
-        None, "model", "start from a model file, a checkpoint, or an official one such as torchvision:IMAGENET1K_V1"
+        None, "model", "none, a model file, a checkpoint, or an official one such as torchvision:IMAGENET1K_V1"
     )
     origin: str | None = setting(None, "model", "library whose names a checkpoint has: torchvision, timm, ...")
 

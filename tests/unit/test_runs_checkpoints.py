@@ -122,3 +122,30 @@ def test_an_unknown_official_name_is_answered_with_the_real_ones(published):
         striate.create("lenet5_modern", weights="torchvision:V2")
     with pytest.raises(UsageError, match="it has none"):
         striate.create("lenet1", weights="torchvision:V1")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_are_saved_as_the_other_library_names_them(tmp_path, suffix):
+    from torchvision.models import squeezenet1_1
+
+    path = tmp_path / f"w.{suffix}"
+    ours = striate.create("squeezenet1_1", classes=3).eval()
+    striate.save_weights(ours, path, name="squeezenet1_1", origin="torchvision")
+    theirs = squeezenet1_1(weights=None, num_classes=3).eval()
+    theirs.load_state_dict(checkpoints.read_checkpoint(path))
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_saving_under_unknown_names_is_refused(tmp_path):
+    network = striate.create("squeezenet1_1", classes=3)
+    with pytest.raises(UsageError, match="has no names of 'keras': the origin is one of torchvision"):
+        striate.save_weights(network, tmp_path / "w.pth", name="squeezenet1_1", origin="keras")
+    with pytest.raises(UsageError, match="the network is no resnet18"):
+        striate.save_weights(network, tmp_path / "w.pth", name="resnet18", origin="torchvision")
+    with pytest.raises(UsageError, match=r"\.safetensors or \.pth"):
+        striate.save_weights(network, tmp_path / "w.txt", name="squeezenet1_1", origin="torchvision")
+
+
+def test_none_is_no_weights():
+    assert striate.create("lenet5_modern", weights="none").classes == 10

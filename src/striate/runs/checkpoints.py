@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from striate.engine.checkpoint import METADATA
@@ -18,6 +19,7 @@ from striate.files import replacing
 from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints
+from striate.models.weights import from_ours
 from striate.runs.model_file import read_tensors
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # keys under which training scripts put weights
@@ -190,3 +192,32 @@ def create_with_weights(
         size=size,
         new_head=new_head,
     )
+
+
+def save_weights(network: Classifier, path: Path, *, name: str, origin: str) -> None:
+    """Write the weights of a network under the names and in the shapes of another library.
+
+    Args:
+        network: of the catalog.
+        path: a ``.safetensors`` file, or a ``.pth`` as torch writes it.
+        name: the network's in the catalog, or ``timm:NAME``.
+        origin: ``torchvision``, ``timm``, ...: the library that shall read the file.
+
+    Raises:
+        UsageError: an unknown name or origin, a file of another kind, or a network of another name.
+    """
+    known = catalog.origins(name)
+    if origin not in known:
+        there = f"one of {', '.join(known)}" if known else "none, for no other library has it"
+        raise UsageError(f"{name} has no names of {origin!r}: the origin is {there}.")
+    if path.suffix not in (".safetensors", ".pth"):
+        raise UsageError(f"{path}: weights are written as .safetensors or .pth.")
+    try:
+        tensors = from_ours(network.state_dict(), known[origin])
+    except ModelFileError as error:
+        raise UsageError(f"the network is no {name}: {error}") from error
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
+        else:
+            torch.save(tensors, temporary)

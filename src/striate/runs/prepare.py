@@ -70,7 +70,7 @@ def from_anywhere(resolved: Resolved) -> Resolved:
     paths = {
         name: Path(value).expanduser()
         for name in ("root", "weights", "splits")
-        if (value := getattr(settings, name)) and not (name == "weights" and is_official(value))
+        if (value := getattr(settings, name)) and not (name == "weights" and (value == "none" or is_official(value)))
     }
     data = Path(settings.data).expanduser()
     if settings.data not in NAMES and data.exists():
@@ -143,7 +143,7 @@ def prepare(
         preprocessing = measured(plain, dataset, splits.indices["train"])
 
     torch.manual_seed(settings.seed)
-    if settings.weights is None:
+    if settings.weights in (None, "none"):
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     else:
         network = create_with_weights(
