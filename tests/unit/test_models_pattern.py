@@ -224,7 +224,8 @@ def test_layers_are_torchs():
     model = _build(
         "CONV 6 5x5 valid -> LRN -> POOL avg 3x3 /2 -> PRELU -> DROPOUT 0.3 -> FC 5 -> TANH -> FC", classes=3
     )
-    kinds = [type(m) for m in model.modules() if not list(m.children())]
+    leaves = [m for part in (model.backbone, model.head) for m in part.modules() if not list(m.children())]
+    kinds = [type(m) for m in leaves]
     assert kinds == [
         *(nn.Conv2d, nn.LocalResponseNorm, nn.AvgPool2d, nn.PReLU, nn.Dropout),
         *(nn.Flatten, nn.Linear, nn.Tanh, nn.Linear),
