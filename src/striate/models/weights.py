@@ -59,7 +59,7 @@ def to_ours(tensors: Mapping[str, Tensor], network: nn.Module, origin: Origin) -
         ours, shape = translated
         if ours in found:
             raise ModelFileError(f"two tensors of the checkpoint are {ours} here; the second is {name}.")
-        if shape is not None and ours in own:
+        if shape is not None and ours in own and tensor.dim() == len(shape):  # of another rank: left for `fit` to name
             kept = [side for side, rule in zip(tensor.shape, shape, strict=True) if rule == 0]
             added = own[ours].dim() - len(kept)
             tensor = tensor.reshape(kept + [-1, *[1] * (added - 1)][:added])
