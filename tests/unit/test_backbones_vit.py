@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from striate.errors import UsageError
+from striate.errors import ModelFileError, UsageError
 from striate.models.backbones import vit
 from striate.models.catalog import CATALOG, create, published
 from striate.models.weights import from_ours, to_ours
@@ -42,6 +42,22 @@ def test_weights_learned_at_another_size_score_as_the_network_does_there():
     images = torch.randn(2, 3, 24, 20)
     for mine, theirs in zip(large(images), small(images), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+@torch.no_grad()
+def test_positions_of_a_square_become_an_oblong_of_as_many_patches():
+    square, oblong = _backbone((16, 16)), _backbone((8, 32))  # 4x4 and 2x8 patches
+    oblong.load_state_dict(oblong.adapt(square.state_dict()))
+    images = torch.randn(2, 3, 8, 32)
+    for mine, theirs in zip(oblong(images), square(images), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_positions_of_an_unknown_grid_are_refused_and_of_ones_own_number_stay():
+    oblong = _backbone((8, 12)).state_dict()
+    with pytest.raises(ModelFileError, match=r"positions for 6 patches, which are no square.* fitted to 4x4"):
+        _backbone((16, 16)).adapt(oblong)
+    assert torch.equal(_backbone((8, 12)).adapt(oblong)["position"], oblong["position"])
 
 
 @torch.no_grad()

@@ -50,6 +50,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.errors import ModelFileError
 from striate.models.contract import Backbone, Classifier, Stage
 from striate.models.weights import Names, Origin
 from striate.nn.attention import SelfAttention
@@ -135,13 +136,29 @@ class VisionTransformer(Backbone):
         return [tokens[:, 1:].transpose(1, 2).reshape(batch, width, rows, columns), tokens[:, 0]]
 
     def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Give positions learned on square images of another size the size of this network."""
+        """Give positions learned on images of another size or shape the grid of this network.
+
+        A checkpoint does not say its rows and columns: a square number of patches is taken for a square grid, as every
+        published one is, any other number for this network's own grid.
+
+        Raises:
+            ModelFileError: a number of patches that is neither.
+        """
         adapted = dict(tensors)
         position = adapted.get("position")
-        if position is not None and position.dim() == 3 and position.shape[1] != self.position.shape[1]:
-            side = math.isqrt(position.shape[1] - 1)
-            if side * side == position.shape[1] - 1:
+        if position is None or position.dim() != 3 or position.shape[0] != 1 or position.shape[1] < 2:
+            return adapted  # no table of positions, which loading says
+        count, (rows, columns) = position.shape[1] - 1, self.grid
+        side = math.isqrt(count)
+        if side * side == count:
+            if (side, side) != self.grid:
                 adapted["position"] = resize_position(position, (side, side), self.grid)
+        elif count != rows * columns:
+            raise ModelFileError(
+                f"the weights have positions for {count} patches, which are no square, so their rows and columns are "
+                f"not known and cannot be fitted to {rows}x{columns}: load them into a network for images of the size "
+                "that they were learned on."
+            )
         return adapted
 
 
