@@ -86,7 +86,7 @@ def test_measures_the_peak_beside_the_prediction(cli: Cli) -> None:
     ("arguments", "words"),
     [
         (("resent50",), "Did you mean 'resnet50'"),
-        (("vgg16", "--input", "16"), "vgg16 needs images of at least 32x32 pixels, not 16x16: the map that reaches"),
+        (("vgg16", "--input", "16"), "vgg16 cannot take images of 16x16 pixels: what reaches backbone.stage5.pool is 1x1"),
         (("vgg16", "--input", "big"), "--input 'big' is no size of images"),
         (("nothing*",), "no model's name matches 'nothing*'"),
         (("vgg16", "--json", "--csv"), "ask for one"),

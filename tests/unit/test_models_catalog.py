@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from striate.errors import UsageError
-from striate.models.catalog import CATALOG, create, names, native_size
+from striate.models.catalog import CATALOG, create, names, native_size, obstacle
 
 
 def test_names_come_in_the_order_of_the_catalog_and_by_glob():
@@ -25,16 +25,27 @@ def test_a_network_for_one_size_refuses_others_and_names_its_own():
         create("lenet5", classes=10, channels=1, size=(28, 30))
 
 
-@pytest.mark.parametrize("name", CATALOG)
-def test_the_smallest_size_is_named_and_works(name):
-    architecture = CATALOG[name]
-    if not architecture.only_size:
-        height, width = architecture.smallest
-        with torch.device("meta"):
-            create(name, classes=2, channels=1, size=(height, width))
-        if height > 1:
-            with pytest.raises(UsageError, match=f"at least {height}x{width} pixels"):
-                create(name, classes=2, channels=1, size=(height - 1, width))
+@pytest.mark.parametrize(
+    ("name", "size", "layer", "works"),
+    [
+        ("vgg16", (16, 16), "backbone.stage5.pool is 1x1", "32x32"),
+        ("alexnet", (20, 300), "backbone.stage2.pool2 is 1x36", "63x300"),
+        ("inception_v3", (40, 40), "backbone.mixed6a.conv3x3.conv is 2x2", "75x75"),
+    ],
+)
+def test_a_size_too_small_is_answered_with_the_layer_and_the_smallest_that_works(name, size, layer, works):
+    with pytest.raises(UsageError, match=f"what reaches {layer}, too small for it. The smallest that works is {works}"):
+        create(name, classes=2, channels=3, size=size)
+    height, width = (int(side) for side in works.split("x"))
+    with torch.device("meta"):
+        create(name, classes=2, channels=3, size=(height, width))
+
+
+def test_what_only_training_on_one_image_cannot_do_is_not_refused():
+    assert create("resnet18", classes=2, channels=3, size=(32, 32)).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+    assert not obstacle("resnet18", (32, 32), batch=2, training=True)
+    assert "backbone.stage4.0.bn1 is 1x1: one value per channel" in obstacle("resnet18", (32, 32), training=True)
+    assert "auxiliary.inception4a" in obstacle("googlenet", (32, 32), batch=2, training=True)
 
 
 @pytest.mark.parametrize(("classes", "channels", "size"), [(1, 1, (28, 28)), (10, 0, (28, 28)), (10, 1, (28, 0))])

@@ -54,7 +54,7 @@ class Architecture:
     images: tuple[int, int, int]  # channels, height, width of the published network's input
     classes: int  # of the published network
     only_size: bool = False  # it takes images of that size only
-    smallest: tuple[int, int] = (1, 1)  # height, width of the smallest input
+    smallest: tuple[int, int] = (1, 1)  # height, width of the smallest input that it trains on one image at a time
     multiple: int = 1  # height and width of an input are multiples of it
     origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # other libraries that have it
     task: str = "classification"
@@ -649,9 +649,15 @@ def native_size(name: str) -> tuple[int, int] | None:
 
 
 def smallest(name: str) -> tuple[int, int]:
-    """Height and width of the smallest images that ``name`` takes, as far as it is known."""
+    """Height and width of the smallest images that ``name`` trains on one at a time, as far as it is known."""
     known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
     return find(name).smallest if known else (1, 1)
+
+
+def multiple(name: str) -> int:
+    """What height and width of the images must be multiples of, as far as it is known."""
+    known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
+    return find(name).multiple if known else 1
 
 
 def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
@@ -683,12 +689,6 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
             f"{name} takes images of {height}x{width} pixels only, not {asked}: set the size to {height}x{width}, so "
             "that images are resized or padded to it, or take a model for any size, such as resnet20."
         )
-    height, width = architecture.smallest
-    if size[0] < height or size[1] < width:
-        raise UsageError(
-            f"{name} needs images of at least {height}x{width} pixels, not {asked}{_vanishing(architecture, size)}: "
-            "set a larger size."
-        )
     if size[0] % architecture.multiple or size[1] % architecture.multiple:
         step = architecture.multiple
         near = [max(1, round(side / step)) * step for side in size]
@@ -696,29 +696,58 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
             f"{name} takes images whose height and width are multiples of {step} pixels, its patch, not {asked}: set "
             f"the size to {near[0]}x{near[1]}."
         )
+    height, width = architecture.smallest
+    if (size[0] < height or size[1] < width) and (reason := obstacle(name, size)):
+        raise UsageError(f"{name} cannot take images of {asked} pixels: {reason}. {_enough(name, size)}")
     return architecture.build(classes=classes, channels=channels, size=size)
 
 
-def _vanishing(architecture: Architecture, size: tuple[int, int]) -> str:
-    """Where images of ``size`` become too small, in words: the first layer that cannot work on what reaches it."""
-    last: list[tuple[str, tuple[int, ...]]] = []
+def obstacle(name: str, size: tuple[int, int], *, batch: int = 1, training: bool = False) -> str:
+    """Why a network cannot take images of ``size``, in words that name the layer; "" where it can.
+
+    Args:
+        name: a name of the catalog, a layer pattern, or ``timm:NAME``.
+        size: height and width.
+        batch: images at a time; batch normalisation in training wants more than one value per channel.
+        training: train it rather than evaluate it, auxiliary heads included.
+    """
+    channels = published_for(name)[0][0]
+    known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
+    builder = find(name).build if known else partial(create, name)
     with torch.device("meta"):
-        network = architecture.build(classes=2, channels=architecture.images[0], size=architecture.images[1:])
-        images = torch.empty(2, architecture.images[0], *size)
+        network = builder(classes=2, channels=channels, size=size).train(training)
+        images = torch.empty(batch, channels, *size)
+    last: list[tuple[str, tuple[int, ...]]] = []
 
-    def note(name: str, inputs: tuple[object, ...]) -> None:
+    def note(path: str, inputs: tuple[object, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor):
-            last[:] = [(name, tuple(inputs[0].shape))]
+            last[:] = [(path, tuple(inputs[0].shape))]
 
-    for name, module in network.named_modules():
+    for path, module in network.named_modules():
         if not list(module.children()):
-            module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs))
+            module.register_forward_pre_hook(lambda _, inputs, path=path: note(path, inputs))
     try:
-        network.train()(images)
-    except (RuntimeError, ValueError):
-        name, shape = last[0]
-        return f": the map that reaches {name} is {'x'.join(map(str, shape[2:]))}, too small for it"
-    return ""
+        outputs = network.training_logits(images) if training else {"": network(images)}
+    except (RuntimeError, ValueError, AssertionError):
+        path, shape = last[-1] if last else ("its first layer", images.shape)
+        side = "x".join(map(str, shape[2:])) or f"{shape[-1]} long"
+        if batch == 1 and training and all(size == 1 for size in shape[2:]):
+            return f"what reaches {path} is {side}: one value per channel, and no variance, where images come alone"
+        return f"what reaches {path} is {side}, too small for it"
+    return "" if all(logits.numel() for logits in outputs.values()) else "nothing is left of the map"
+
+
+def _enough(name: str, size: tuple[int, int]) -> str:
+    """The smallest size from ``size`` on that works."""
+    architecture = find(name)
+    low, high = 0, max(architecture.smallest)  # an obstacle at low, none at high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if obstacle(name, (max(size[0], middle), max(size[1], middle))):
+            low = middle
+        else:
+            high = middle
+    return f"The smallest that works is {max(size[0], high)}x{max(size[1], high)}."
 
 
 def load(

@@ -25,7 +25,8 @@ from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
-from striate.models.catalog import create, native_size, published_for, smallest
+from striate.models.catalog import create, multiple, native_size, obstacle, published_for, smallest
+from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, is_official
 from striate.tasks.classification import Classification, class_weights
 
@@ -142,6 +143,7 @@ def prepare(
         )
         preprocessing = measured(plain, dataset, splits.indices["train"])
 
+    _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
     if settings.weights in (None, "none"):
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
@@ -340,14 +342,46 @@ def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
     if native is not None:
         size, source = native, "model"
     elif seen.size is not None and max(seen.size) <= SMALL:
-        lowest = smallest(settings.model)
-        size = (max(seen.size[0], lowest[0]), max(seen.size[1], lowest[1]))
+        size = _upwards(settings.model, seen.size)
         source = "data" if size == seen.size else "model"
     elif max(height, width) > SMALL:
         size, source = (height, width), "model"
     else:
         size, source = (DEFAULT_SIZE, DEFAULT_SIZE), "default"
     return resolved.because(source, size=f"{size[0]}x{size[1]}"), size
+
+
+def _upwards(model: str, size: tuple[int, int]) -> tuple[int, int]:
+    """``size``, or the nearest larger one that the model can be trained on."""
+    if is_timm(model):
+        return size if not obstacle(model, size, batch=2, training=True) else published_for(model)[0][1:]
+    step = multiple(model)
+    whole = (-(-size[0] // step) * step, -(-size[1] // step) * step)
+    lowest = smallest(model)
+    below = whole[0] < lowest[0] or whole[1] < lowest[1]
+    if below and obstacle(model, whole, batch=2, training=True):
+        return max(whole[0], lowest[0]), max(whole[1], lowest[1])
+    return whole
+
+
+def _check_trainable(model: str, size: tuple[int, int], images: int, batch: int | str) -> None:
+    """Refuse a size on which training would fail in the middle, or on the last batch of an epoch.
+
+    Raises:
+        UsageError: with the layer at which it fails.
+    """
+    lowest = smallest(model)
+    if not is_timm(model) and size[0] >= lowest[0] and size[1] >= lowest[1]:
+        return
+    asked = f"{size[0]}x{size[1]}"
+    if reason := obstacle(model, size, batch=2, training=True):
+        raise UsageError(f"{model} cannot be trained on images of {asked} pixels: {reason}. Set a larger --size.")
+    alone = batch == 1 or (isinstance(batch, int) and images % batch == 1)
+    if alone and (reason := obstacle(model, size, training=True)):
+        raise UsageError(
+            f"{model} cannot be trained on one image of {asked} pixels, and {images} images in batches of {batch} "
+            f"leave one alone: {reason}. Set another --batch or a larger --size."
+        )
 
 
 def measured(plain: Preprocessing, dataset: Dataset, indices: Indices) -> Preprocessing:
