@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from striate.analysis.memory import Optimizer, measure_memory, predict_memory
 from striate.errors import UsageError
+from striate.models.catalog import create
 
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "momentum", "adam")
 FLOAT = 4  # bytes
@@ -70,6 +71,17 @@ def test_torchvision_networks_are_predicted_as_the_allocator_reports_them(name: 
     training = measure_memory(network, (3, 96, 96), batch=2, mode="training", optimizer="momentum")
     assert memory.inference_peak == pytest.approx(inference, rel=0.02)
     assert memory.training_peak["momentum"] == pytest.approx(training, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "side"), [("googlenet", 80), ("inception_v3", 107)])
+def test_auxiliary_heads_are_trained_as_the_engine_trains_them(name: str, side: int):
+    with torch.device("meta"):
+        network = create(name, classes=10, channels=3, size=(side, side))
+    memory = predict_memory(network, (3, side, side), batch=2)
+    assert memory.gradients == sum(parameter.numel() for parameter in network.parameters()) * FLOAT
+    assert network.auxiliary
+    measured = measure_memory(network, (3, side, side), batch=2, mode="training", optimizer="momentum")
+    assert memory.training_peak["momentum"] == pytest.approx(measured, rel=0.02)
 
 
 @pytest.mark.slow  # real passes at 224 pixels, three optimizers, two of the largest classic networks

@@ -14,9 +14,9 @@ Counted, in bytes: weights and buffers, gradients, optimizer state, the images a
 and on a CPU the scratch memory of convolutions: oneDNN copies contiguous (NCHW) inputs, weights and outputs into its
 blocked layout and back, through PyTorch's allocator (`_scratch`). Not counted: what an allocator keeps in reserve,
 libraries and the interpreter, scratch memory outside PyTorch's allocator, and on CUDA the workspaces of cuDNN and
-cuBLAS, which depend on the device. What kernels other than convolutions take for a moment is not predicted either
-(ConvNeXt's training on a CPU needs up to 6% more), and `torch.nn.MultiheadAttention` is counted with its table of all
-pairs, which the fused kernel that really runs avoids; attention that calls `scaled_dot_product_attention` is not.
+cuBLAS, which depend on the device. What kernels other than convolutions take for a moment is not predicted either, and
+`torch.nn.MultiheadAttention` is counted with its table of all pairs, which the fused kernel that really runs avoids;
+attention that calls `scaled_dot_product_attention` is not.
 
 Letters: B images, C channels, H height, W width.
 """
@@ -38,6 +38,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from striate.errors import UsageError
+from striate.models.contract import Classifier
 
 Device = Literal["cpu", "cuda"]
 Mode = Literal["inference", "training"]
@@ -76,7 +77,7 @@ def predict_memory(
     """Memory of ``network``, without allocating or computing anything.
 
     Training is one of all parameters that require gradients, with a cross-entropy over every (B, K) output and the mean
-    of any other, and a fused optimizer, as the engine has it.
+    of any other, and a fused optimizer, as the engine has it; a `Classifier` trains its auxiliary heads too.
 
     Args:
         network: with weights or on the meta device; it is neither run nor changed.
@@ -184,7 +185,8 @@ def _infer(network: nn.Module, inputs: Tensor) -> None:
 
 def _learn(network: nn.Module, inputs: Tensor, timeline: "_Timeline | None" = None) -> int:
     """Forward, loss, backward; the bytes that are alive when the forward pass has ended."""
-    loss = _loss(network(inputs))
+    heads = isinstance(network, Classifier) and network.auxiliary
+    loss = _loss(network.training_logits(inputs) if heads else network(inputs))
     forward = timeline.alive if timeline else 0
     if loss.requires_grad:
         if timeline:
