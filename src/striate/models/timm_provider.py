@@ -1,7 +1,8 @@
 """The long tail of architectures through timm, an extra: ``timm:NAME`` wherever a model is named.
 
-A classifier is timm's whole network with its own head. A backbone is timm's `features_only` form, whose feature
-information becomes our stages.
+A classifier is timm's whole network with its own head; the stages that it declares are timm's own feature maps, the
+deepest of each stride, and last the logits. A backbone is timm's `features_only` form, whose feature information
+becomes our stages. A name that timm has replaced stands for the new one.
 """
 
 import importlib
@@ -44,13 +45,14 @@ def images(name: str) -> tuple[int, int, int]:
 
 
 def classes(name: str) -> int:
-    """Classes of the published network."""
-    return int(_config(name)["num_classes"])
+    """Classes of the published network; 1000, ImageNet's, where it was published without a classifier."""
+    count = int(_config(name)["num_classes"])
+    return count if count >= 2 else 1000
 
 
 def origins(name: str) -> dict[str, Origin]:
     """Names of the weights: timm's own, below the place where its network stands in ours."""
-    return {"timm": Origin(model=name.removeprefix(PREFIX), names=(("{all*}", "backbone.network.{all*}"),))}
+    return {"timm": Origin(model=_current(name), names=(("{all*}", "backbone.network.{all*}"),))}
 
 
 def build(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
@@ -82,16 +84,39 @@ def backbone(name: str, *, channels: int, size: tuple[int, int]) -> Backbone:
 
 
 class _Whole(Backbone):
-    """A whole network of timm; the one stage is what its head gives."""
+    """A whole network of timm: its feature maps, the deepest of each stride, and what its head gives.
 
-    def __init__(self, network: nn.Module, classes: int):
+    A network that gives no feature maps on its way to the head has the one stage of the logits.
+    """
+
+    def __init__(self, network: Any, classes: int):
         super().__init__()
         self.network = network
-        self.stages = (Stage(name="logits", channels=classes, stride=0),)
+        gives = hasattr(network, "forward_intermediates") and hasattr(network, "forward_head")
+        info: list[dict[str, Any]] = list(getattr(network, "feature_info", None) or []) if gives else []
+        deepest = {entry["reduction"]: index for index, entry in enumerate(info)}
+        self.indices = sorted(deepest.values())
+        found = [info[index] for index in self.indices]
+        modules = [entry["module"] for entry in found]
+        self.stages = (
+            *(
+                Stage(
+                    # CoaT and CrossViT have maps of several strides from one module.
+                    name=module if modules.count(module) == 1 else f"{module}/{entry['reduction']}",
+                    channels=entry["num_chs"],
+                    stride=entry["reduction"],
+                )
+                for module, entry in zip(modules, found, strict=True)
+            ),
+            Stage(name="logits", channels=classes, stride=0),
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) images to [(B, K)] logits."""
-        return [self.network(images)]
+        """(B, C, H, W) images to one (B, channels, ~H / stride, ~W / stride) map per stage and the (B, K) logits."""
+        if not self.indices:
+            return [self.network(images)]
+        features, maps = self.network.forward_intermediates(images, indices=self.indices, output_fmt="NCHW")
+        return [*maps, self.network.forward_head(features)]
 
 
 class _Features(Backbone):
@@ -124,7 +149,7 @@ def _timm() -> ModuleType:
 
 def _config(name: str) -> dict[str, Any]:
     timm = _timm()
-    short = name.removeprefix(PREFIX)
+    short = _current(name)
     if not timm.is_model(short):
         known = timm.list_models()
         raise UsageError(f"timm has no model {short!r}.{did_you_mean(short, known)} It has {len(known):,} of them.")
@@ -132,10 +157,17 @@ def _config(name: str) -> dict[str, Any]:
     return {"input_size": (3, 224, 224), "num_classes": 1000} | (found.to_dict() if found else {})
 
 
+def _current(name: str) -> str:
+    """The name without its prefix; the new one where timm has replaced it."""
+    short = name.removeprefix(PREFIX)
+    replaced: dict[str, str | None] = _timm().models.get_deprecated_models()
+    return replaced.get(short) or short
+
+
 def _create(name: str, *, channels: int, size: tuple[int, int], **options: Any) -> nn.Module:
     config = _config(name)
     fixed = {"img_size": size} if config.get("fixed_input_size") else {}
     try:
-        return _timm().create_model(name.removeprefix(PREFIX), pretrained=False, in_chans=channels, **fixed, **options)
+        return _timm().create_model(_current(name), pretrained=False, in_chans=channels, **fixed, **options)
     except (AssertionError, ValueError) as error:
         raise UsageError(f"{name} cannot be built for {channels} x {size[0]} x {size[1]} images: {error}.") from error
