@@ -83,7 +83,7 @@ def create(
     *,
     classes: int | None = None,
     channels: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     weights: str | os.PathLike[str] | None = None,
     origin: str | None = None,
     download: bool = False,
@@ -96,7 +96,8 @@ def create(
         classes: number of classes; the checkpoint's when left out, else the published network's.
         channels: channels of the images; the published network's when left out. Weights for another number are
             adapted by the rule of `striate.models.weights.adapt_channels`.
-        size: height and width of the images; the published network's when left out, 32x32 for a layer pattern.
+        size: height and width of the images, or one number for a square; the published network's when left out, 32x32
+            for a layer pattern.
         weights: ``none``, a model file of striate, a checkpoint (``.safetensors``, ``.pth``) of another library, or the
             name of an official one, as in ``torchvision:IMAGENET1K_V1`` (`striate models NAME` lists them).
         origin: ``torchvision``, ``timm``, ...: the library whose names the checkpoint has.
@@ -115,11 +116,29 @@ def create(
             origin=origin,
             classes=classes,
             channels=channels,
-            size=size,
+            size=None if size is None else sides(size),
             new_head=new_head,
         )
     images, published = catalog.published_for(name)
-    return catalog.create(name, classes=classes or published, channels=channels or images[0], size=size or images[1:])
+    return catalog.create(
+        name,
+        classes=published if classes is None else classes,
+        channels=images[0] if channels is None else channels,
+        size=images[1:] if size is None else sides(size),
+    )
+
+
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width from what a person gave: both, or one number for a square.
+
+    Raises:
+        UsageError: anything else.
+    """
+    both: Any = (size, size) if isinstance(size, int) else size
+    if not isinstance(both, tuple) or len(both) != 2 or not all(isinstance(side, int) for side in both):
+        raise UsageError(f"size={size!r} is no size: a number of pixels, or (height, width).")
+    height, width = both
+    return height, width
 
 
 def save_weights(network: Classifier, path: str | os.PathLike[str], *, name: str, origin: str) -> None:
@@ -130,7 +149,7 @@ def save_weights(network: Classifier, path: str | os.PathLike[str], *, name: str
 def inspect(
     model: str | os.PathLike[str] | nn.Module,
     *,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
     batch: int | None = 1,
@@ -151,12 +170,15 @@ def inspect(
         UsageError: an unknown name, numbers that the network cannot take, or a module without a size.
         ModelFileError: a file that holds no model.
     """
+    both = None if size is None else sides(size)
     if isinstance(model, nn.Module):
         if isinstance(model, Classifier):
-            size, channels = size or model.size, channels or model.channels
-        if size is None:
-            raise UsageError("a module does not say what images it takes: give size=(height, width).")
-        found = Subject(name=type(model).__name__, network=model, images=(channels or 3, *size))
+            both, channels = both or model.size, channels or model.channels
+        if both is None:
+            raise UsageError("a module does not say what images it takes: give size=(height, width), and channels=.")
+        found = Subject(name=type(model).__name__, network=model, images=(channels or 3, *both))
+    elif isinstance(model, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        found = subject(os.fspath(model), size=both, channels=channels, classes=classes)
     else:
-        found = subject(os.fspath(model), size=size, channels=channels, classes=classes)
+        raise UsageError(f"{type(model).__name__} is nothing to inspect: give a name, a path or a torch.nn.Module.")
     return inspect_subject(found, batch=batch)

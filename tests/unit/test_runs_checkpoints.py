@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 import striate
 from striate.errors import ModelFileError, UsageError
+from striate.models.catalog import load
 from striate.models.official import CHECKPOINTS
 from striate.runs import checkpoints
 
@@ -63,19 +64,60 @@ def test_a_truncated_pth_is_named(tmp_path, tensors):
     torch.save(tensors, tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelFileError, match=r"half\.pth is truncated"):
+    with pytest.raises(ModelFileError, match=r"half\.pth is cut off or damaged"):
         checkpoints.read_checkpoint(tmp_path / "half.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelFileError, match="no tensors by name"):
         checkpoints.read_checkpoint(tmp_path / "list.pth")
 
 
-def test_the_origin_of_a_foreign_file_must_be_stated(tmp_path, tensors):
+def test_the_origin_follows_from_the_names_where_it_can(tmp_path, tensors):
     torch.save(tensors, tmp_path / "a.pth")
-    with pytest.raises(UsageError, match="state the origin, one of striate"):
-        striate.create("lenet5_modern", weights=tmp_path / "a.pth")
-    network = striate.create("lenet5_modern", weights=tmp_path / "a.pth", origin="striate")
-    assert all(torch.equal(network.state_dict()[key], tensors[key]) for key in tensors)
+    for origin in (None, "striate"):
+        network = striate.create("lenet5_modern", weights=tmp_path / "a.pth", origin=origin)
+        assert all(torch.equal(network.state_dict()[key], tensors[key]) for key in tensors)
+    from torchvision.models import resnet18
+
+    theirs = resnet18(weights=None, num_classes=4).eval()  # torchvision's names are timm's too, and mean the same
+    torch.save(theirs.state_dict(), tmp_path / "r.pth")
+    ours = striate.create("resnet18", weights=tmp_path / "r.pth").eval()
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_of_another_network_are_refused(tmp_path, tensors):
+    torch.save(tensors, tmp_path / "a.pth")
+    with pytest.raises(ModelFileError, match="are no resnet18's, neither striate's nor those of torchvision or timm"):
+        striate.create("resnet18", weights=tmp_path / "a.pth")
+
+
+def test_what_was_adapted_is_said(tmp_path):
+    torch.save(striate.create("squeezenet1_1", classes=5).state_dict(), tmp_path / "s.pth")
+    _, notes = checkpoints.create_noting(
+        "squeezenet1_1", str(tmp_path / "s.pth"), origin=None, classes=3, channels=1, new_head=True
+    )
+    assert notes == (
+        "backbone.stem.conv1.weight for 3 channels is summed for 1",
+        "the last layer for 5 classes is made anew for 3",
+    )
+
+
+def test_googles_networks_see_pixels_from_minus_one_to_one():
+    from torchvision.models import get_model
+
+    for name, theirs in (("googlenet_bn", "googlenet"), ("inception_v3", "inception_v3")):
+        torch.manual_seed(0)
+        network = get_model(theirs, weights=None, num_classes=3, aux_logits=True, init_weights=False).eval()
+        network.transform_input = True  # as with its official weights
+        ours = load(name, network.state_dict(), where="memory", origin="torchvision", size=(128, 128)).eval()
+        row = checkpoints.checkpoints(name)[0]
+        pixels = torch.rand(2, 3, 128, 128)
+
+        def normalised(mean, std, pixels=pixels):
+            return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+        expected = network(normalised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        torch.testing.assert_close(ours(normalised(row.mean, row.std)), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture

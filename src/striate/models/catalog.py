@@ -750,7 +750,7 @@ def _enough(name: str, size: tuple[int, int]) -> str:
     return f"The smallest that works is {max(size[0], high)}x{max(size[1], high)}."
 
 
-def load(
+def load_noting(
     name: str,
     tensors: Mapping[str, Tensor],
     *,
@@ -760,8 +760,8 @@ def load(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     new_head: bool = False,
-) -> Classifier:
-    """Build a network of the catalog and give it the weights of a checkpoint.
+) -> tuple[Classifier, tuple[str, ...]]:
+    """Build a network of the catalog, give it the weights of a checkpoint, and say what was not taken as it is.
 
     Args:
         name: a name of the catalog, a layer pattern, or ``timm:NAME``.
@@ -774,10 +774,14 @@ def load(
         size: height and width of the images; the published network's when left out.
         new_head: keep the fresh weights of the last layer where its number of classes differs.
 
+    Returns:
+        The network, and a sentence for everything that was adapted or made anew.
+
     Raises:
         UsageError: an unknown name or origin.
         ModelFileError: weights that do not fit, in words.
     """
+    notes: list[str] = []
     known = origins(name)
     if origin not in ("striate", *known):
         raise UsageError(
@@ -805,7 +809,9 @@ def load(
             raise ModelFileError(f"{where} does not hold {name} as {origin} names it: {error}") from error
     channels = channels or images[0]
     for key, place in growing(lambda count: build(published_classes, count), 3).items():
-        if key in ours and ours[key].dim() == 4 and place == 1:
+        if key in ours and ours[key].dim() == 4 and place == 1 and ours[key].shape[1] != channels:
+            rule = "summed" if channels == 1 else "repeated and scaled"
+            notes.append(f"{key} for {ours[key].shape[1]} channels is {rule} for {channels}")
             ours[key] = adapt_channels(ours[key], channels)
     heads = growing(lambda count: build(count, channels), 11)
     there = {ours[key].shape[place] for key, place in heads.items() if key in ours and ours[key].dim() > place}
@@ -820,6 +826,7 @@ def load(
             )
         own = network.state_dict()
         ours |= {key: own[key] for key in heads}
+        notes.append(f"the last layer for {', '.join(map(str, sorted(there)))} classes is made anew for {classes}")
     place = "backbone."
     trunk = {key.removeprefix(place): tensor for key, tensor in ours.items() if key.startswith(place)}
     ours |= {place + key: tensor for key, tensor in network.backbone.adapt(trunk).items()}
@@ -830,4 +837,28 @@ def load(
         if key.endswith("num_batches_tracked") and key not in ours
     }
     fit(network, ours, where)
-    return network
+    return network, tuple(notes)
+
+
+def load(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    *,
+    where: str,
+    origin: str,
+    classes: int | None = None,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    new_head: bool = False,
+) -> Classifier:
+    """The network of `load_noting` alone."""
+    return load_noting(
+        name,
+        tensors,
+        where=where,
+        origin=origin,
+        classes=classes,
+        channels=channels,
+        size=size,
+        new_head=new_head,
+    )[0]

@@ -24,6 +24,8 @@ class Checkpoint:
     resize: int  # pixels of the shorter side before the crop
     crop: int  # pixels of the square that is classified
     interpolation: str
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of pixels scaled to 0..1, red, green, blue
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     @property
     def origin(self) -> str:
@@ -42,7 +44,13 @@ def _torchvision(
     crop: int,
     interpolation: str,
 ) -> Checkpoint:
-    """A row of torchvision, whose file names end with the first eight digits of the SHA-256."""
+    """A row of torchvision, whose file names end with the first eight digits of the SHA-256.
+
+    The two networks that Google trained see pixels from -1 to 1; torchvision's turn its usual normalisation into that
+    in their first lines (`transform_input`), ours are given it.
+    """
+    half = (0.5, 0.5, 0.5)
+    normalised = {"mean": half, "std": half} if model in ("googlenet_bn", "inception_v3") else {}
     return Checkpoint(
         model=model,
         name=f"torchvision:{name}",
@@ -55,6 +63,7 @@ def _torchvision(
         resize=resize,
         crop=crop,
         interpolation=interpolation,
+        **normalised,
     )
 
 

@@ -19,7 +19,7 @@ from striate.files import replacing
 from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints
-from striate.models.weights import from_ours
+from striate.models.weights import from_ours, matching, to_ours
 from striate.runs.model_file import read_tensors
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # keys under which training scripts put weights
@@ -43,6 +43,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise ModelFileError(f"{path} is truncated or not a safetensors file ({error}). Copy it again.") from error
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if not magic.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle as torch wrote it before 1.6
+        raise ModelFileError(
+            f"{path} is {'empty' if not magic else 'no checkpoint of torch: it does not begin as one'}. Copy it again."
+        )
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -51,7 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "weights alone, as in safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         ) from error
     except Exception as error:  # torch's reader of pickles raises almost anything on bytes that are none
-        raise ModelFileError(f"{path} is truncated or no checkpoint of torch ({error}). Copy it again.") from error
+        raise ModelFileError(f"{path} is cut off or damaged: torch cannot read it. Copy it again.") from error
     for wrapper in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -107,7 +113,9 @@ def fetch(checkpoint: Checkpoint, *, download: bool) -> Path:
     """
     path = Path(torch.hub.get_dir(), "checkpoints", checkpoint.url.rpartition("/")[2])
     if path.is_file():
-        _check(path, checkpoint)
+        _check(
+            path, checkpoint, what=str(path), mend="It is damaged or another file: take it away, and fetch it again."
+        )
         return path
     if not download:
         raise UsageError(
@@ -123,17 +131,17 @@ def fetch(checkpoint: Checkpoint, *, download: bool) -> Path:
             raise ModelFileError(
                 f"the download of {checkpoint.url} failed ({error}). Fetch it by hand and put it at {path}."
             ) from error
-        _check(temporary, checkpoint)
+        _check(temporary, checkpoint, what=f"what {checkpoint.url} gave", mend="Nothing was kept; try again.")
     return path
 
 
-def _check(path: Path, checkpoint: Checkpoint) -> None:
+def _check(path: Path, checkpoint: Checkpoint, *, what: str, mend: str) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(checkpoint.sha256):
         raise ModelFileError(
-            f"{path} is not {checkpoint.name}: its SHA-256 begins with {digest[: len(checkpoint.sha256)]}, not with "
-            f"{checkpoint.sha256}. It is damaged or another file: take it away, and fetch it again."
+            f"{what} is not {checkpoint.name}: its SHA-256 begins with {digest[: len(checkpoint.sha256)]}, not with "
+            f"{checkpoint.sha256}. {mend}"
         )
 
 
@@ -148,7 +156,31 @@ def create_with_weights(
     size: tuple[int, int] | None = None,
     new_head: bool = False,
 ) -> Classifier:
-    """Build a network and give it the weights of a file.
+    """The network of `create_noting` alone."""
+    return create_noting(
+        name,
+        weights,
+        download=download,
+        origin=origin,
+        classes=classes,
+        channels=channels,
+        size=size,
+        new_head=new_head,
+    )[0]
+
+
+def create_noting(
+    name: str,
+    weights: str,
+    *,
+    download: bool = False,
+    origin: str | None,
+    classes: int | None = None,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    new_head: bool = False,
+) -> tuple[Classifier, tuple[str, ...]]:
+    """Build a network, give it the weights of a file, and say what was not taken as it is.
 
     Args:
         name: catalog name, ``timm:NAME`` or layer pattern.
@@ -160,8 +192,11 @@ def create_with_weights(
         size: height and width of the images; the published network's when left out.
         new_head: keep fresh weights in the last layer where its number of classes differs.
 
+    Returns:
+        The network, and a sentence for everything that was adapted or made anew.
+
     Raises:
-        UsageError: an unknown name or origin, or an origin that is not stated.
+        UsageError: an unknown name or origin, or an origin that is not stated and does not follow from the names.
         ModelFileError: a file that cannot be read, or weights that do not fit, in words.
     """
     if is_official(weights):
@@ -177,12 +212,8 @@ def create_with_weights(
         origin = "striate"
     else:
         tensors = read_checkpoint(file)
-        if origin is None:
-            known = ["striate", *catalog.origins(name)]
-            raise UsageError(
-                f"{weights} does not say whose names its weights have: state the origin, one of {', '.join(known)}."
-            )
-    return catalog.load(
+        origin = origin or _origin(name, tensors, weights)
+    return catalog.load_noting(
         name,
         tensors,
         where=weights,
@@ -191,6 +222,33 @@ def create_with_weights(
         channels=channels,
         size=size,
         new_head=new_head,
+    )
+
+
+def _origin(name: str, tensors: Mapping[str, Tensor], weights: str) -> str:
+    """The library whose names a checkpoint has, where only one can be meant.
+
+    Raises:
+        UsageError: none or several, which would read the file in different ways.
+    """
+    known = catalog.origins(name)
+    fitting = matching(tensors, known)
+    with torch.device("meta"):
+        (channels, height, width), classes = catalog.published_for(name)
+        network = catalog.create(name, classes=classes, channels=channels, size=(height, width))
+    if set(tensors) <= set(network.state_dict()):
+        return "striate"
+    readings = {tuple(to_ours(tensors, network, known[origin])) for origin in fitting}
+    if len(readings) == 1:
+        return fitting[0]
+    if fitting:
+        raise UsageError(
+            f"{weights} does not say whose names its weights have, and {' and '.join(fitting)} would read it in "
+            "different ways: state the origin (--origin)."
+        )
+    raise ModelFileError(
+        f"the names in {weights} are no {name}'s, neither striate's nor those of {' or '.join(known) or 'others'}; the "
+        f"first is {next(iter(tensors))}. Is it another network's?"
     )
 
 
@@ -212,10 +270,12 @@ def save_weights(network: Classifier, path: Path, *, name: str, origin: str) -> 
         raise UsageError(f"{name} has no names of {origin!r}: the origin is {there}.")
     if path.suffix not in (".safetensors", ".pth"):
         raise UsageError(f"{path}: weights are written as .safetensors or .pth.")
-    try:
-        tensors = from_ours(network.state_dict(), known[origin])
-    except ModelFileError as error:
-        raise UsageError(f"the network is no {name}: {error}") from error
+    with torch.device("meta"):
+        other = catalog.create(name, classes=network.classes, channels=network.channels, size=network.size)
+    own = network.state_dict()
+    if {key: tensor.shape for key, tensor in own.items()} != {k: t.shape for k, t in other.state_dict().items()}:
+        raise UsageError(f"the network is no {name}: its weights have other names or shapes.")
+    tensors = from_ours(own, known[origin])
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)

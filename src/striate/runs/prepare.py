@@ -27,7 +27,7 @@ from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
 from striate.models.catalog import create, multiple, native_size, obstacle, published_for, smallest
 from striate.models.timm_provider import is_timm
-from striate.runs.checkpoints import create_with_weights, is_official
+from striate.runs.checkpoints import create_noting, is_official, official
 from striate.tasks.classification import Classification, class_weights
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
@@ -47,6 +47,7 @@ class Prepared:
     preprocessing: Preprocessing
     task: Classification  # on the CPU, untrained or with the weights asked for
     device: torch.device
+    weights: tuple[str, ...]  # what of the weights asked for was adapted or made anew, in sentences
 
     @property
     def parameters(self) -> int:
@@ -141,14 +142,19 @@ def prepare(
             resize=settings.resize if settings.resize != "auto" else "crop",
             crop_fraction=1.0 if max(size) <= SMALL else 0.875,
         )
-        preprocessing = measured(plain, dataset, splits.indices["train"])
+        if channels == 3 and settings.weights is not None and is_official(settings.weights):
+            trained = official(settings.model, settings.weights)
+            preprocessing = replace(plain, mean=trained.mean, std=trained.std)
+        else:
+            preprocessing = measured(plain, dataset, splits.indices["train"])
 
     _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
+    notes: tuple[str, ...] = ()
     if settings.weights in (None, "none"):
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     else:
-        network = create_with_weights(
+        network, notes = create_noting(
             settings.model,
             settings.weights,
             download=settings.download,
@@ -175,6 +181,7 @@ def prepare(
         preprocessing=preprocessing,
         task=task,
         device=device,
+        weights=notes,
     )
 
 

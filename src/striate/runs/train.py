@@ -174,6 +174,8 @@ def introduce(prepared: Prepared, display: Display) -> None:
         f"{settings.optimizer}, {settings.schedule} to lr {settings.lr:g}, batch {settings.batch}, "
         f"{settings.epochs} epochs, augment {settings.augment}, on {prepared.device}."
     )
+    if settings.weights not in (None, "none"):
+        display.say(f"Weights: {'; '.join((settings.weights, *prepared.weights))}.")
 
 
 def _fit(
