@@ -7,15 +7,16 @@ A test holds the committed pages to what this gives.
 
 import importlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from torch import nn
 
+from striate.analysis.tables import value_text
+from striate.analysis.verify import output_shapes
 from striate.models.catalog import CATALOG, parameters, published
 from striate.models.contract import Classifier
-from striate.models.published import Published, connections, errors, rows
+from striate.models.published import connections, errors, rows
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "architectures"
@@ -44,19 +45,11 @@ def _layers(model: Classifier) -> str:
     parts = [
         (f"{name}.{inner}" if inner else name, module)
         for name, part in parts
-        for inner, module in (part.named_children() if isinstance(part, torch.nn.ModuleList) else [("", part)])
+        for inner, module in (part.named_children() if isinstance(part, nn.ModuleList) else [("", part)])
     ]
-    shapes: dict[str, str] = {}
-    for name, part in parts:
-
-        def note(_: object, __: object, output: Tensor | Sequence[Tensor], name: str = name) -> None:
-            last = output if isinstance(output, Tensor) else output[-1]
-            shapes[name] = " x ".join(str(side) for side in last.shape[1:])
-
-        part.register_forward_hook(note)
-    model.eval()(torch.empty(1, model.channels, *model.size, device="meta"))
+    shapes = output_shapes(model, [name for name, _ in parts])
     body = [
-        (name, shapes[name], f"{sum(parameter.numel() for parameter in part.parameters()):,}")
+        (name, value_text(shapes[name]), f"{sum(parameter.numel() for parameter in part.parameters()):,}")
         for name, part in parts
         if name in shapes
     ]
@@ -70,11 +63,6 @@ def _images(name: str) -> str:
     return f"{height}x{width}x{channels}, {smallest}"
 
 
-def _value(row: Published) -> str:
-    text = " x ".join(map(str, row.value)) if isinstance(row.value, tuple) else f"{row.value:,}"
-    return text + (f" +- {row.within:,}" if row.within else "")
-
-
 def page(module: str, names: list[str]) -> str:
     """The page of one architecture file."""
     short = module.rsplit(".", 1)[-1]
@@ -85,7 +73,13 @@ def page(module: str, names: list[str]) -> str:
     known = [row for row in rows() if row.model in names]
     if known:
         body = [
-            (f"`{row.model}`", row.layer or "all", row.figure.replace("_", " "), _value(row), row.source)
+            (
+                f"`{row.model}`",
+                row.layer or "all",
+                row.figure.replace("_", " "),
+                value_text(row.value) + (f" +- {row.within:,}" if row.within else ""),
+                row.source,
+            )
             + ((row.disputed,) if any(row.disputed for row in known) else ())
             for row in known
         ]

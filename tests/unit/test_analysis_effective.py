@@ -205,7 +205,8 @@ def seen(size: int = 160, box: tuple[int, int, int, int] = (40, 60, 81, 101)) ->
     influence = np.zeros((size, size), dtype=np.float32)
     influence[70:91, 50:71] = 0.25
     influence[78:83, 58:63] = 1
-    return SeenField(stage="stage3", influence=influence, effective=21, theoretical=(41, 41), box=box)
+    weights = "fresh weights, seed 0"
+    return SeenField(stage="stage3", influence=influence, effective=21, theoretical=(41, 41), box=box, weights=weights)
 
 
 def test_heat_lies_where_the_influence_is_and_the_rectangle_around_the_field():
@@ -236,8 +237,8 @@ def test_stages_stand_side_by_side_and_break_into_rows():
     np.testing.assert_array_equal(panels[:, :320], panels[:, 340:660])
 
 
-def test_captions_state_both_sizes():
-    assert caption(seen()) == ("stage3", "theoretical 41x41", "effective 21x21")
+def test_captions_state_both_sizes_and_the_weights():
+    assert caption(seen()) == ("stage3", "theoretical 41x41", "effective 21x21", "fresh weights, seed 0")
     assert caption(seen(box=(-5, 60, 81, 101)))[1] == "theoretical 41x41, clipped"
     words = np.asarray(draw_fields(np.zeros((160, 160, 3), dtype=np.uint8), [seen()]))[345:]
     assert (words < 128).any()

@@ -185,8 +185,10 @@ def _infer(network: nn.Module, inputs: Tensor) -> None:
 
 def _learn(network: nn.Module, inputs: Tensor, timeline: "_Timeline | None" = None) -> int:
     """Forward, loss, backward; the bytes that are alive when the forward pass has ended."""
-    heads = isinstance(network, Classifier) and network.auxiliary
-    loss = _loss(network.training_logits(inputs) if heads else network(inputs))
+    if isinstance(network, Classifier) and network.auxiliary:
+        loss = _loss(network.training_logits(inputs))
+    else:
+        loss = _loss(network(inputs))
     forward = timeline.alive if timeline else 0
     if loss.requires_grad:
         if timeline:

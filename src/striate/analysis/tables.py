@@ -121,8 +121,24 @@ def field_text(seen: ReceptiveField | None) -> str:
     return "whole" if seen.whole else shape_text(seen.size)
 
 
+def value_text(value: int | tuple[int, ...]) -> str:
+    """A figure of a paper: ``"60,000"``, or a shape with air, ``"64 x 112 x 112"``."""
+    return f"{value:,}" if isinstance(value, int) else " x ".join(map(str, value))
+
+
+def uncounted_lines(inspection: Inspection) -> list[str]:
+    """One line for each operation that is in no sum."""
+    return [
+        f"not counted: {item.operation} in {item.layer or 'the network'}, {item.times} times"
+        for item in inspection.uncounted
+    ]
+
+
 def to_csv(inspection: Inspection) -> str:
-    """One line per layer, with a header; pairs are written ``3x3``, what a layer does not have is left empty."""
+    """One line per layer, with a header; pairs are written ``3x3``, what a layer does not have is left empty.
+
+    What could not be counted has no line: `uncounted_lines` says it.
+    """
     text = io.StringIO()
     columns = (
         *("name", "type", "input_shape", "output_shape", "kernel", "stride", "padding", "dilation", "groups"),
@@ -146,7 +162,7 @@ def to_csv(inspection: Inspection) -> str:
 
 
 def to_markdown(inspection: Inspection, depth: int | None = None) -> str:
-    """A table of the tree down to ``depth``, and the totals."""
+    """A table of the tree down to ``depth``, the totals, and under it what they leave out."""
     heads = ("layer", "type", "output", "kernel", "stride", "parameters", "MACs", "activations", "receptive field")
     lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---:|---:|---:|---|"]
     for row in fold(inspection, depth):
@@ -165,4 +181,6 @@ def to_markdown(inspection: Inspection, depth: int | None = None) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     totals = (f"{inspection.parameters:,}", f"{inspection.macs:,}", f"{inspection.activations:,}")
     lines.append(f"| **total** | | | | | {' | '.join(f'**{total}**' for total in totals)} | |")
+    for line in uncounted_lines(inspection):
+        lines += ["", line]
     return "\n".join(lines) + "\n"

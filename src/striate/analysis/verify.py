@@ -1,12 +1,14 @@
 """A network of the catalog held against its paper: every published figure, ours beside it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from striate.models.catalog import find, published
+from striate.errors import UsageError, did_you_mean
+from striate.models.catalog import CATALOG, published
 from striate.models.contract import Classifier
 from striate.models.published import Published, rows
 
@@ -44,20 +46,26 @@ class Check:
 
 
 def verify(name: str) -> list[Check]:
-    """Every published figure of a network of the catalog, ours beside it, for the published images and classes."""
+    """Every published figure of a network of the catalog, ours beside it, for the published images and classes.
+
+    Raises:
+        UsageError: a name that is not in the catalog, as those of timm, patterns, runs and files are not.
+    """
+    if name not in CATALOG:
+        raise UsageError(
+            f"published figures exist for names of the catalog only ('striate models' lists them), and {name!r} is "
+            f"none.{did_you_mean(name, CATALOG)}"
+        )
     wanted = rows(name)
-    if not wanted:
-        find(name)
-        return []
     network = published(name)
-    shapes = _shapes(
+    shapes = output_shapes(
         network, {row.layer for row in wanted if row.figure in ("shape", "activations")} | {*_drawn(network)}
     )
     needed = any(row.figure in ("macs", "receptive_field") for row in wanted)
     if needed:
         from striate.analysis.inspection import inspect_network
 
-        inspection = inspect_network(network, find(name).images, name=name)
+        inspection = inspect_network(network, CATALOG[name].images, name=name)
     else:
         inspection = None
     return [Check(row=row, ours=_ours(row, network, shapes, inspection)) for row in wanted]
@@ -92,8 +100,13 @@ def _drawn(network: Classifier) -> list[str]:
     return [name for name, module in network.named_modules() if isinstance(module, drawn)]
 
 
-def _shapes(network: Classifier, layers: set[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes of what modules give for one image, without the batch; of several tensors the last."""
+def output_shapes(network: Classifier, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of what modules give for one image, without the batch; of several tensors the last.
+
+    Args:
+        network: on the meta device; it gets a hook for every layer.
+        layers: dotted names of modules; those that do not run are left out.
+    """
     found: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, output: Any) -> None:  # a tensor or several

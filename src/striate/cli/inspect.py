@@ -2,13 +2,15 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from striate.cli.output import print_json, print_table
 from striate.errors import UsageError
@@ -19,8 +21,31 @@ if TYPE_CHECKING:
     from striate.analysis.tables import Row
     from striate.runs.inspecting import Subject
 
+LOOKING = ("--field", "--data")
+ONE_MODEL = ("--csv", "--markdown", "--measure", "--depth", "--diagram", *LOOKING)
+# Flags, each with those that would do nothing beside it.
+CLASHES: Mapping[str, Sequence[str]] = {
+    "--verify": ("--input", "--classes", "--batch", "--out", "--stage", "--root", "--weights", *ONE_MODEL),
+    "--json": ("--csv", "--markdown", "--depth"),
+    "--csv": ("--markdown", "--depth", "--batch"),
+    "--markdown": ("--batch",),
+    "--measure": ("--csv", "--markdown", "--diagram", *LOOKING),
+    "--field": ("--csv", "--markdown", "--depth", "--batch"),
+    "--data": ("--csv", "--markdown", "--depth", "--batch"),
+}
+# Flags that do nothing without one of others.
+NEEDS: Mapping[str, Sequence[str]] = {
+    "--stage": LOOKING,
+    "--root": ("--data",),
+    "--out": ("--field",),
+    "--weights": LOOKING,
+    "--origin": ("--weights",),
+    "--download": ("--weights",),
+}
 ROWS = 60  # layers shown without --depth; a deeper tree is folded until it has no more
 WIDE = 1000  # columns where nobody reads on a terminal
+NAME = 8  # letters that are left of a shortened name at least
+WRAPPED = 16  # columns that text wraps in at least
 
 
 @click.command()
@@ -48,14 +73,19 @@ WIDE = 1000  # columns where nobody reads on a terminal
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("field.png"),
-    show_default=True,
-    help="picture that --field writes",
+    help="picture that --field writes  [field.png]",
 )
+@click.option(
+    "--weights", metavar="FILE|OFFICIAL", help="weights of a named model, for --field and --data  [fresh, seed 0]"
+)
+@click.option("--origin", metavar="LIBRARY", help="whose names the weights have: torchvision, timm, ...")
+@click.option("--download", is_flag=True, help="fetch official weights that are not there yet")
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
 @click.option("--csv", "as_csv", is_flag=True, help="one line per layer, as CSV")
 @click.option("--markdown", is_flag=True, help="the tree as a Markdown table")
+@click.pass_context
 def command(
+    ctx: click.Context,
     models: tuple[str, ...],
     images: str | None,
     classes: int | None,
@@ -68,7 +98,10 @@ def command(
     stages: tuple[str, ...],
     data: str | None,
     root: Path | None,
-    out: Path,
+    out: Path | None,
+    weights: str | None,
+    origin: str | None,
+    download: bool,
     as_json: bool,
     as_csv: bool,
     markdown: bool,
@@ -78,9 +111,14 @@ def command(
     MODEL is a name ('striate models'), timm:NAME, a layer pattern, a run or a model file. Two are put side by side,
     more (as in 'resnet*' or '*') in one table. No weights are allocated. See also 'striate inspect conv'.
     """
-    if as_json + as_csv + markdown > 1:
-        raise UsageError("--json, --csv and --markdown are three answers: ask for one.")
-    from striate.runs.inspecting import expand, inspect_subject, parse_input, subject
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if isinstance(parameter, click.Option)
+        and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    _refuse(given)
+    from striate.runs.inspecting import FRESH, expand, inspect_subject, parse_input, subject
 
     names = expand(models)
     size, channels = parse_input(images) if images else (None, None)
@@ -88,11 +126,11 @@ def command(
         _verify(names, as_json)
         return
     if len(names) > 1:
-        if as_csv or markdown or measure or depth or diagram or field or data:
-            raise UsageError(
-                "--csv, --markdown, --measure, --depth, --diagram, --field and --data show one model; you named "
-                "several."
-            )
+        single = [flag for flag in given if flag in ONE_MODEL]
+        if single:
+            raise UsageError(f"{', '.join(single)}: for one model only; you named {len(names)}.")
+        if len(names) > 2 and "--batch" in given:
+            raise UsageError(f"--batch: for one model or two, whose memory is shown; you named {len(names)}.")
         found = [
             inspect_subject(
                 subject(name, size=size, channels=channels, classes=classes), batch=batch if len(names) == 2 else None
@@ -111,13 +149,21 @@ def command(
             _many(found)
         return
     looking = field is not None or data is not None
-    seen = subject(names[0], size=size, channels=channels, classes=classes, weights=measure or looking)
-    inspection = inspect_subject(seen, batch=None if looking or diagram else batch)
+    seen = subject(
+        names[0],
+        size=size,
+        channels=channels,
+        classes=classes,
+        weights=(weights or FRESH) if looking else None,
+        origin=origin,
+        download=download,
+    )
+    inspection = inspect_subject(seen, batch=None if looking or (diagram and not as_json) else batch)
     if diagram is not None:
         _draw(inspection, diagram)
     if looking:
-        _fields(seen, inspection, field, stages, data, root, out, as_json)
-    if looking or diagram:
+        _fields(seen, inspection, field, stages, data, root, out or Path("field.png"), as_json)
+    if looking or (diagram and not (as_json or as_csv or markdown)):
         return
     measured: dict[str, int] = {}
     if measure:
@@ -131,9 +177,11 @@ def command(
     if as_json:
         print_json(inspection.to_json() | ({"measured_memory": measured} if measured else {}))
     elif as_csv:
-        from striate.analysis.tables import to_csv
+        from striate.analysis.tables import to_csv, uncounted_lines
 
         click.echo(to_csv(inspection), nl=False)
+        for line in uncounted_lines(inspection):
+            click.echo(line, err=True)
     elif markdown:
         from striate.analysis.tables import to_markdown
 
@@ -142,6 +190,17 @@ def command(
         _layers(inspection, depth)
         _stages(inspection)
         _totals(inspection, measured)
+
+
+def _refuse(given: Sequence[str]) -> None:
+    """Refuse flags that would do nothing."""
+    for flag in given:
+        idle = [other for other in CLASHES.get(flag, ()) if other in given]
+        if idle:
+            raise UsageError(f"{flag} does not go with {', '.join(idle)}: ask for one of them.")
+        wanted = NEEDS.get(flag)
+        if wanted and not any(other in given for other in wanted):
+            raise UsageError(f"{flag} does nothing without {' or '.join(wanted)}.")
 
 
 def _draw(inspection: "Inspection", file: Path) -> None:
@@ -177,10 +236,11 @@ def _fields(
 
     found = measure_fields(seen, inspection, image=image, stages=stages)
     comparisons: list[SizesComparison] = []
+    skipped = 0
     if data is not None:
         from striate.data.open import open_dataset
 
-        comparisons = compare_with_data(seen, found.fields, open_dataset(data, root=root))
+        comparisons, skipped = compare_with_data(seen, found.fields, open_dataset(data, root=root))
     if found.image is not None:
         shown = [
             SeenField(
@@ -189,6 +249,7 @@ def _fields(
                 effective=field.size,
                 theoretical=None if field.theoretical is None else field.theoretical.size,
                 box=field.box,
+                weights=seen.weights,
             )
             for field in found.fields
         ]
@@ -201,6 +262,7 @@ def _fields(
                 "schema": "striate.fields/1",
                 "model": inspection.model,
                 "input": list(inspection.input),
+                "weights": seen.weights,
                 "fields": [
                     {
                         "stage": field.stage,
@@ -210,24 +272,25 @@ def _fields(
                     for field in found.fields
                 ],
                 "data": [asdict(row) for row in comparisons],
+                "skipped": skipped,
             }
         )
         return
-    print_table(
-        ("stage", "theoretical field", "effective field", "share"),
-        [
-            (
-                field.stage,
-                field_text(field.theoretical),
-                f"{field.size:.0f}x{field.size:.0f}",
-                "" if field.share is None else f"{field.share:.0%}",
-            )
-            for field in found.fields
-        ],
+    click.echo(f"{inspection.model}: measured with {seen.weights}")
+    _print(
+        {
+            "stage": [field.stage for field in found.fields],
+            "theoretical field": [field_text(field.theoretical) for field in found.fields],
+            "effective field": [f"{field.size:.0f}x{field.size:.0f}" for field in found.fields],
+            "share": ["" if field.share is None else f"{field.share:.0%}" for field in found.fields],
+        },
         right=("share",),
+        short=("stage",),
     )
     for row in comparisons:
         click.echo(row.sentence)
+    if skipped:
+        click.echo(f"left out: {skipped} images that cannot be read ('striate data check' names them)")
 
 
 def _layers(inspection: "Inspection", depth: int | None) -> None:
@@ -247,27 +310,69 @@ def _layers(inspection: "Inspection", depth: int | None) -> None:
         "activations": [_count(row.activations) for row in rows],
         "sees": [field_text(row.receptive_field) for row in rows],
     }
-    _fit(columns, ("sees", "activations", "kind"))
     click.echo(f"{inspection.model}: {shape_text(inspection.input)} images")
-    print_table(
-        tuple(columns), list(zip(*columns.values(), strict=True)), right=("parameters", "MACs", "activations", "sees")
+    _print(
+        columns,
+        right=("parameters", "MACs", "activations", "sees"),
+        spare=("sees", "activations", "kind"),
+        short=("layer",),
     )
 
 
-def _fit(columns: dict[str, list[str]], spare: Sequence[str]) -> None:
-    """Take away columns, then letters of the names, until the table is no wider than the terminal."""
+def _print(
+    columns: Mapping[str, Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+    short: Sequence[str] = (),
+    wrap: Sequence[str] = (),
+) -> None:
+    """A table that is no wider than the terminal; where nothing else helps, a line for every cell.
+
+    Args:
+        columns: headings and cells.
+        right: columns that are aligned to the right.
+        spare: those that may go, the first one first.
+        short: those whose cells may lose letters.
+        wrap: those whose cells may take several lines.
+    """
+    table = {name: list(cells) for name, cells in columns.items()}
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
 
-    def taken() -> int:
-        return sum(max(len(name), *map(len, cells)) + 2 for name, cells in columns.items()) + 1
+    def widest(name: str) -> int:
+        return max(len(name), *map(len, table[name]))
+
+    def over() -> int:
+        needed = [min(widest(name), WRAPPED) if name in wrap else widest(name) for name in table]
+        return sum(needed) + 3 * len(needed) - width  # three for the space around each column
 
     for name in spare:
-        if taken() > width:
-            del columns[name]
-    over = taken() - width
-    if over > 0:
-        room = max(8, max(map(len, columns["layer"])) - over)
-        columns["layer"] = [name if len(name) <= room else name[: room - 1] + "…" for name in columns["layer"]]
+        if over() > 0:
+            del table[name]
+    for name in short:
+        if name in table and over() > 0:
+            room = max(NAME, len(name), widest(name) - over())
+            table[name] = [cell if len(cell) <= room else cell[: room - 1] + "…" for cell in table[name]]
+    if over() > 0:
+        for cells in zip(*columns.values(), strict=True):
+            click.echo()
+            for name, cell in zip(columns, cells, strict=True):
+                if cell.strip():
+                    click.echo(f"{name}: {cell.strip()}" if name else cell)
+        return
+    left = width - sum(widest(name) for name in table if name not in wrap) - 3 * len(table)
+    rooms: dict[str, int] = {}
+    for name in sorted(wrap, key=widest):  # the narrow ones leave the others what they do not need
+        rooms[name] = max(1, left // (len(wrap) - len(rooms)))
+        left -= min(rooms[name], widest(name))
+    heads = {name: textwrap.fill(name, rooms[name]) if name in rooms else name for name in table}
+    body = [
+        [textwrap.fill(cell, rooms[name]) for cell in cells] if name in rooms else cells
+        for name, cells in table.items()
+    ]
+    print_table(
+        tuple(heads.values()), list(zip(*body, strict=True)), right=[heads[name] for name in right if name in heads]
+    )
 
 
 def _kind(row: "Row") -> str:
@@ -287,22 +392,30 @@ def _kind(row: "Row") -> str:
 def _stages(inspection: "Inspection") -> None:
     from striate.analysis.tables import field_text, shape_text
 
-    rows = [
-        (
-            stage.name,
-            shape_text(stage.shape),
-            str(stage.stride) if stage.stride else "",
-            field_text(stage.receptive_field),
-            "" if stage.receptive_field is None else "x".join(f"{side:g}" for side in stage.receptive_field.jump),
-            "" if stage.receptive_field is None else ", ".join(f"{side:g}" for side in stage.receptive_field.offset),
-        )
-        for stage in inspection.stages
-    ]
-    if rows:
-        print_table(("stage", "output", "stride", "receptive field", "jump", "first centre"), rows, right=("stride",))
+    stages = inspection.stages
+    fields = [stage.receptive_field for stage in stages]
+    if not stages:
+        return
+    _print(
+        {
+            "stage": [stage.name for stage in stages],
+            "output": [shape_text(stage.shape) for stage in stages],
+            "stride": [str(stage.stride or "") for stage in stages],
+            "receptive field": [field_text(field) for field in fields],
+            "jump": ["" if field is None else "x".join(f"{side:g}" for side in field.jump) for field in fields],
+            "first centre": [
+                "" if field is None else ", ".join(f"{side:g}" for side in field.offset) for field in fields
+            ],
+        },
+        right=("stride",),
+        spare=("first centre", "jump"),
+        short=("stage",),
+    )
 
 
 def _totals(inspection: "Inspection", measured: dict[str, int]) -> None:
+    from striate.analysis.tables import uncounted_lines
+
     frozen = inspection.parameters - inspection.trainable_parameters
     rows = [
         ("parameters", f"{inspection.parameters:,}" + (f" ({frozen:,} frozen)" if frozen else "")),
@@ -311,9 +424,10 @@ def _totals(inspection: "Inspection", measured: dict[str, int]) -> None:
         ("activations", f"{inspection.activations:,} elements"),
         *_memory(inspection, measured),
     ]
-    print_table(("total for one image", ""), rows, right=("",))
-    for item in inspection.uncounted:
-        click.echo(f"not counted: {item.operation} in {item.layer or 'the network'}, {item.times} times")
+    names, figures = zip(*rows, strict=True)
+    _print({"total for one image": names, "": figures}, right=("",), wrap=("total for one image", ""))
+    for line in uncounted_lines(inspection):
+        click.echo(line)
 
 
 def _memory(inspection: "Inspection", measured: dict[str, int]) -> list[tuple[str, str]]:
@@ -364,10 +478,14 @@ def _side_by_side(found: "Sequence[Inspection]") -> None:
         (name, f"{count:,}", f"{theirs[name]:,}", f"{theirs[name] / count:.2f}" if count else "")
         for name, count in ours.items()
     ]
+    missing = [sum(item.times for item in inspection.uncounted) for inspection in found]
+    if any(missing):
+        rows.append(("operations not counted", str(missing[0]), str(missing[1]), ""))
     for number, (one, other) in enumerate(zip_longest(first.stages, second.stages), start=1):
         rows.append((f"stage {number}", _stage(one), _stage(other), ""))
     heads = (first.model, second.model if second.model != first.model else f"{second.model} again")
-    print_table(("", *heads, "second / first"), rows, right=(*heads, "second / first"))
+    columns = dict(zip(("", *heads, "second / first"), zip(*rows, strict=True), strict=True))
+    _print(columns, right=(*heads, "second / first"), spare=("second / first",), wrap=("", *heads))
 
 
 def _stage(stage: "InspectedStage | None") -> str:
@@ -379,24 +497,30 @@ def _stage(stage: "InspectedStage | None") -> str:
 def _many(found: "Sequence[Inspection]") -> None:
     from striate.analysis.tables import field_text, shape_text
 
-    rows = [
-        (
-            inspection.model,
-            shape_text(inspection.input),
-            _count(inspection.parameters),
-            _count(inspection.macs),
-            _count(inspection.activations),
-            str(len(inspection.layers)),
-            field_text(inspection.stages[-1].receptive_field) if inspection.stages else "",
-            str(sum(item.times for item in inspection.uncounted) or ""),
-        )
-        for inspection in found
-    ]
-    columns = ("model", "input", "parameters", "MACs", "activations", "layers", "last stage sees", "not counted")
-    print_table(columns, rows, right=columns[2:])
+    missing = [str(sum(item.times for item in inspection.uncounted) or "") for inspection in found]
+    columns = {
+        "model": [inspection.model for inspection in found],
+        "input": [shape_text(inspection.input) for inspection in found],
+        "parameters": [_count(inspection.parameters) for inspection in found],
+        "MACs": [_count(inspection.macs) for inspection in found],
+        "activations": [_count(inspection.activations) for inspection in found],
+        "layers": [str(len(inspection.layers)) for inspection in found],
+        "last stage sees": [
+            field_text(inspection.stages[-1].receptive_field) if inspection.stages else "" for inspection in found
+        ],
+    }
+    if any(missing):
+        columns["not counted"] = missing
+    _print(
+        columns,
+        right=tuple(columns)[2:],
+        spare=("last stage sees", "layers", "activations", "input"),
+        short=("model",),
+    )
 
 
 def _verify(names: Sequence[str], as_json: bool) -> None:
+    from striate.analysis.tables import value_text
     from striate.analysis.verify import verify
     from striate.models.published import errors
 
@@ -410,21 +534,27 @@ def _verify(names: Sequence[str], as_json: bool) -> None:
         }
         print_json(document)
     else:
-        rows = [
-            (
-                name,
-                check.row.layer or "all",
-                check.row.figure.replace("_", " "),
-                _value(check.row.value) + (f" ± {check.row.within:,}" if check.row.within else ""),
-                _value(check.ours),
-                "held" if check.held else "not held",
-                check.row.source + (f". {check.row.disputed}" if check.row.disputed else ""),
-            )
-            for name, check in checks
-        ]
-        if rows:
-            print_table(
-                ("model", "layer", "figure", "published", "here", "", "source"), rows, right=("published", "here")
+        found = [check for _, check in checks]
+        if found:
+            _print(
+                {
+                    "model": [name for name, _ in checks],
+                    "layer": [check.row.layer or "all" for check in found],
+                    "figure": [check.row.figure.replace("_", " ") for check in found],
+                    "published": [
+                        value_text(check.row.value) + (f" ± {check.row.within:,}" if check.row.within else "")
+                        for check in found
+                    ],
+                    "here": [value_text(check.ours) for check in found],
+                    "": ["held" if check.held else "not held" for check in found],
+                    "source": [
+                        check.row.source + (f". {check.row.disputed}" if check.row.disputed else "") for check in found
+                    ],
+                },
+                right=("published", "here"),
+                spare=("model",) if len(set(names)) == 1 else (),
+                short=("layer", "model"),
+                wrap=("source",),
             )
         for name in dict.fromkeys(names):
             if not any(name == other for other, _ in checks):
@@ -439,10 +569,6 @@ def _verify(names: Sequence[str], as_json: bool) -> None:
         )
     if wrong:
         sys.exit(1)
-
-
-def _value(value: int | tuple[int, ...]) -> str:
-    return f"{value:,}" if isinstance(value, int) else " x ".join(map(str, value))
 
 
 def _count(number: int) -> str:

@@ -1,7 +1,9 @@
 """What `striate inspect` looks at: a model of any origin as a network, and everything that is said of it."""
 
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +17,16 @@ from striate.analysis.memory import predict_memory
 from striate.data.dataset import Dataset, ImageArrays
 from striate.data.images import ImageFiles, probe, read_image
 from striate.data.preprocess import Pixels, Preprocessing
-from striate.errors import ModelFileError, UsageError, did_you_mean
+from striate.errors import DataError, ModelFileError, UsageError, did_you_mean
 from striate.models import catalog
 from striate.models.contract import Classifier
+from striate.models.pattern import looks_like_pattern
+from striate.models.timm_provider import is_timm
+from striate.runs.checkpoints import create_with_weights, is_official, is_ours
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import read_model
 
+FRESH = "fresh weights, seed 0"
 GLOB = re.compile(r"[*?]")
 # Of ImageNet's training images, as the whole field uses them; for a network without data of its own.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,6 +40,7 @@ class Subject:
     network: nn.Module  # on the meta device where it has no weights of its own
     images: tuple[int, int, int]  # channels, height, width
     preprocessing: Preprocessing | None = None  # that it was trained with
+    weights: str = "no weights"  # in words
 
 
 def subject(
@@ -42,26 +49,36 @@ def subject(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
-    weights: bool = False,
+    weights: str | None = None,
+    origin: str | None = None,
+    download: bool = False,
 ) -> Subject:
     """A network by its name, or out of a run or model file.
 
     Args:
-        model: run folder, model file, catalog name, ``timm:NAME`` or layer pattern.
+        model: run folder, model file, catalog name, ``timm:NAME`` or layer pattern. A folder that is no run hides no
+            name.
         size: height and width of the images; the network's own when left out.
         channels: of the images; the network's own when left out.
         classes: the network's own when left out.
-        weights: give it weights, so that it can run; else a named network stays on the meta device.
+        weights: for a named network, which stays on the meta device without: ``FRESH``, a checkpoint of another
+            library, or the name of an official one.
+        origin: whose names the checkpoint has.
+        download: fetch an official checkpoint that is not on this machine.
 
     Raises:
         UsageError: an unknown name, or numbers that the network cannot take.
-        ModelFileError: a file or folder that holds no model.
+        ModelFileError: a file or folder that holds no model, or weights that do not fit.
     """
-    path = Path(model).expanduser()
-    if path.exists():
-        if path.is_dir() and not is_run(path):
-            raise ModelFileError(f"the folder {model} is no run: it has no run.yaml.")
-        task, card = read_model(RunFolder(path).model if path.is_dir() else path)
+    path = Path(os.path.expanduser(model))  # noqa: PTH111 (of a layer pattern it makes no error)
+    # os.path takes any text, where pathlib refuses a pattern that is longer than a file's name can be.
+    folder = os.path.isdir(path)  # noqa: PTH112
+    if folder and not is_run(path) and not _is_name(model):
+        raise ModelFileError(f"the folder {model} is no run: it has no run.yaml.")
+    if os.path.isfile(path) or (folder and is_run(path)):  # noqa: PTH113
+        if weights not in (None, FRESH):
+            raise UsageError(f"{model} has its own weights: leave --weights {weights} out.")
+        task, card = read_model(RunFolder(path).model if folder else path)
         if channels not in (None, card.channels) or classes not in (None, len(card.classes)):
             raise UsageError(
                 f"{model} was trained for {card.channels} channels and {len(card.classes)} classes: only the size of "
@@ -72,12 +89,26 @@ def subject(
             network=task.network,
             images=(card.channels, *(size or card.size)),
             preprocessing=replace(card.preprocessing, size=size or card.size),
+            weights="the run's weights" if folder else "the file's weights",
         )
     own, own_classes = catalog.published_for(model)
-    images = (channels or own[0], *(size or own[1:]))
-    with torch.device("cpu" if weights else "meta"):
-        network = catalog.create(model, classes=classes or own_classes, channels=images[0], size=(images[1], images[2]))
-    return Subject(name=model, network=network, images=images)
+    height, width = size or own[1:]
+    images = (channels or own[0], height, width)
+    if weights not in (None, FRESH):
+        if not is_official(weights) and is_ours(Path(weights)):
+            raise UsageError(f"{weights} is a model file of striate: name it in the place of {model}.")
+        network = create_with_weights(
+            model, weights, download=download, origin=origin, classes=classes, channels=images[0], size=images[1:]
+        )
+        return Subject(name=model, network=network, images=images, weights=weights)
+    with torch.device("cpu" if weights else "meta"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = catalog.create(model, classes=classes or own_classes, channels=images[0], size=images[1:])
+    return Subject(name=model, network=network, images=images, weights=weights or "no weights")
+
+
+def _is_name(model: str) -> bool:
+    return model in catalog.CATALOG or is_timm(model) or looks_like_pattern(model)
 
 
 def inspect_subject(found: Subject, *, batch: int | None = None) -> Inspection:
@@ -132,25 +163,39 @@ def measure_fields(
     return FieldsOnImage(image=pixels, fields=fields)
 
 
-def compare_with_data(found: Subject, fields: Sequence[EffectiveField], dataset: Dataset) -> list[SizesComparison]:
+def compare_with_data(
+    found: Subject, fields: Sequence[EffectiveField], dataset: Dataset
+) -> tuple[list[SizesComparison], int]:
     """Whether what is in the images fits into the fields.
 
     The truth of classification has no boxes: what has to be seen is then each whole image, in the size in which the
     network gets it, without the border that padding adds.
+
+    Returns:
+        One comparison per field, and the number of images that cannot be read and are left out.
+
+    Raises:
+        DataError: no image can be read.
     """
     images = dataset.images
     if isinstance(images, ImageArrays):
         sizes = [(images.pixels.shape[1], images.pixels.shape[2])]
     else:
         assert isinstance(images, ImageFiles)
-        sizes = [probe(path).size for path in images.paths]
+        sizes: list[tuple[int, int]] = []
+        for path in images.paths:
+            with suppress(DataError):
+                sizes.append(probe(path).size)
+        if not sizes:
+            raise DataError(f"none of the {len(images.paths)} images can be read, so there are no sizes to compare.")
+    skipped = len(images.paths) - len(sizes) if isinstance(images, ImageFiles) else 0
     height, width = found.images[1:]
     scaled = np.array(sizes, dtype=np.float64)
     if _preprocessing(found).resize == "pad":
         scaled *= np.minimum(1, np.minimum(height / scaled[:, 0], width / scaled[:, 1]))[:, None]
     else:
         scaled[:] = (height, width)
-    return [field_against_sizes(field, scaled) for field in fields]
+    return [field_against_sizes(field, scaled) for field in fields], skipped
 
 
 def _preprocessing(found: Subject) -> Preprocessing:
@@ -173,7 +218,7 @@ def expand(models: Sequence[str]) -> list[str]:
     found: list[str] = []
     for model in models:
         # A layer pattern repeats with a star too, but has arrows, brackets or spaces; a file may have one in its name.
-        if GLOB.search(model) and not re.search(r"[\s>\[\]]", model) and not Path(model).exists():
+        if GLOB.search(model) and not re.search(r"[\s>\[\]]", model) and not os.path.exists(model):  # noqa: PTH110
             matches = catalog.names(model)
             if not matches:
                 raise UsageError(f"no model's name matches {model!r}. 'striate models' lists them all.")

@@ -28,13 +28,14 @@ class SeenField:
     effective: float  # size in pixels
     theoretical: tuple[int, int] | None  # height, width in pixels; None where it is not known
     box: tuple[int, int, int, int] | None  # of the theoretical field: left, top, right, bottom; may leave the image
+    weights: str  # what the network was measured with, as in "fresh weights, seed 0"
 
 
 def draw_fields(image: Pixels, fields: Sequence[SeenField]) -> Image.Image:
     """The fields of one or more stages, each over ``image`` in grey, side by side.
 
     The rectangle is the theoretical field, cut off at the image's edge; the heat is the square root of the influence,
-    so that the weak outskirts are seen too. Each panel's caption states both sizes.
+    so that the weak outskirts are seen too. Each panel's caption states both sizes and the weights.
 
     Args:
         image: (H, W, 1) or (H, W, 3) uint8, as the network sees it: resized and cropped, but not normalised.
@@ -66,12 +67,12 @@ def caption(field: SeenField) -> tuple[str, ...]:
     """The lines under a panel."""
     effective = f"effective {field.effective:.0f}x{field.effective:.0f}"
     if field.theoretical is None or field.box is None:
-        return field.stage, "theoretical field not known", effective
+        return field.stage, "theoretical field not known", effective, field.weights
     height, width = field.theoretical
     left, top, right, bottom = field.box
     inside = left >= 0 and top >= 0 and right <= field.influence.shape[1] and bottom <= field.influence.shape[0]
     beyond = "" if inside else ", clipped"
-    return field.stage, f"theoretical {height}x{width}{beyond}", effective
+    return field.stage, f"theoretical {height}x{width}{beyond}", effective, field.weights
 
 
 def _panel(image: Pixels, field: SeenField) -> Image.Image:
