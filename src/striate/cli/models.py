@@ -32,6 +32,18 @@ def command(
     With the name of one model, its official weights are listed too. 'timm:*' lists timm's models.
     """
     if pattern is not None and pattern.startswith(TIMM):
+        filters = {
+            "--task": task,
+            "--max-parameters": max_parameters,
+            "--min-parameters": min_parameters,
+            "--weights": licence,
+        }
+        given = [flag for flag, value in filters.items() if value is not None]
+        if given:
+            raise UsageError(
+                f"timm's models are listed by name only: leave {' and '.join(given)} out, or ask for models of "
+                "striate's own. 'striate inspect timm:NAME' says what one of timm's has."
+            )
         _list_timm(pattern, as_json)
         return
     from striate.models.catalog import CATALOG, names, parameters
@@ -47,6 +59,8 @@ def command(
             f"no model's name holds {pattern!r}.{did_you_mean(pattern or '', CATALOG)} 'striate models' lists them all."
         )
     low, high = _number("--min-parameters", min_parameters), _number("--max-parameters", max_parameters)
+    if low is not None and high is not None and low > high:
+        raise UsageError(f"--min-parameters {min_parameters} is more than --max-parameters {max_parameters}.")
     rows = [
         (
             name,
@@ -56,9 +70,24 @@ def command(
         for name in names(pattern)
         if task in (None, CATALOG[name].task)
     ]
-    rows = [row for row in rows if row[2] or licence is None]
+    like = f" like {pattern!r}" if pattern is not None else ""
+    if task is not None:
+        like += f" for {task}"
+        if not rows:
+            raise UsageError(f"there is no model{like}.")
+    if licence is not None:
+        rows = [row for row in rows if row[2]]
+        if not rows:
+            known = sorted({row.licence for name in CATALOG for row in checkpoints(name)})
+            raise UsageError(
+                f"no model{like} has official weights whose licence has {licence!r} (--weights). The licences that "
+                f"there are: {', '.join(known)}."
+            )
+        like += f" with official weights whose licence has {licence!r}"
     counts = {name: parameters(name) for name, _, _ in rows}
     rows = [row for row in rows if (low or 0) <= counts[row[0]] and (high is None or counts[row[0]] <= high)]
+    if not rows:
+        raise UsageError(f"no model{like} has {_asked(low, high)}; {_nearest(counts, low, high)}.")
     if as_json:
         models = [
             {
@@ -74,7 +103,7 @@ def command(
                     {
                         "name": row.name,
                         "url": row.url,
-                        "sha256": row.sha256,
+                        "sha256_prefix": row.sha256,
                         "licence": row.licence,
                         "top1": round(row.top1 / 100, 5),
                         "top5": round(row.top5 / 100, 5),
@@ -86,8 +115,6 @@ def command(
         ]
         print_json({"schema": "striate.models/1", "models": models})
         return
-    if not rows:
-        raise UsageError("no model is like that: ask for less.")
     print_table(
         ("model", "task", "parameters", "input", "weights", "what it is"),
         [
@@ -137,6 +164,25 @@ def _list_timm(pattern: str, as_json: bool) -> None:
         print_json({"schema": "striate.models/1", "models": [{"name": name} for name in found]})
     else:
         click.echo("\n".join(found))
+
+
+def _asked(low: float | None, high: float | None) -> str:
+    bounds = [f"{words} {bound:,.0f}" for words, bound in (("at least", low), ("at most", high)) if bound is not None]
+    return f"{' and '.join(bounds)} parameters"
+
+
+def _nearest(counts: dict[str, int], low: float | None, high: float | None) -> str:
+    """The models on either side of bounds between which there is none."""
+    below = [name for name in counts if low is not None and counts[name] < low]
+    above = [name for name in counts if high is not None and counts[name] > high]
+    found: list[str] = []
+    if below:
+        name = max(below, key=counts.__getitem__)
+        found.append(f"the {'next smaller' if above else 'largest'} is {name} with {counts[name]:,}")
+    if above:
+        name = min(above, key=counts.__getitem__)
+        found.append(f"the {'next larger' if below else 'smallest'} is {name} with {counts[name]:,}")
+    return " and ".join(found)
 
 
 def _number(flag: str, text: str | None) -> float | None:
