@@ -760,6 +760,7 @@ def load_noting(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     new_head: bool = False,
+    made_for: tuple[int, int] | None = None,
 ) -> tuple[Classifier, tuple[str, ...]]:
     """Build a network of the catalog, give it the weights of a checkpoint, and say what was not taken as it is.
 
@@ -773,6 +774,8 @@ def load_noting(
             `adapt_channels` says.
         size: height and width of the images; the published network's when left out.
         new_head: keep the fresh weights of the last layer where its number of classes differs.
+
+        made_for: height and width of the images that the weights were made for, where that is known.
 
     Returns:
         The network, and a sentence for everything that was adapted or made anew.
@@ -827,9 +830,10 @@ def load_noting(
         own = network.state_dict()
         ours |= {key: own[key] for key in heads}
         notes.append(f"the last layer for {', '.join(map(str, sorted(there)))} classes is made anew for {classes}")
-    place = "backbone."
-    trunk = {key.removeprefix(place): tensor for key, tensor in ours.items() if key.startswith(place)}
-    ours |= {place + key: tensor for key, tensor in network.backbone.adapt(trunk).items()}
+    if made_for != (height, width):
+        place = "backbone."
+        trunk = {key.removeprefix(place): tensor for key, tensor in ours.items() if key.startswith(place)}
+        ours |= {place + key: tensor for key, tensor in network.backbone.adapt(trunk).items()}
     # Files from before torch counted the batches of a normalisation lack the count, which nothing here reads.
     ours |= {
         key: torch.zeros((), dtype=torch.int64)

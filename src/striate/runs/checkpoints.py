@@ -199,6 +199,7 @@ def create_noting(
         UsageError: an unknown name or origin, or an origin that is not stated and does not follow from the names.
         ModelFileError: a file that cannot be read, or weights that do not fit, in words.
     """
+    made_for: tuple[int, int] | None = None
     if is_official(weights):
         checkpoint = official(name, weights)
         file, origin = fetch(checkpoint, download=download), origin or checkpoint.origin
@@ -208,6 +209,7 @@ def create_noting(
         if origin not in (None, "striate"):
             raise UsageError(f"{weights} is a model file of striate, not {origin}'s: leave the origin out.")
         card, tensors = read_tensors(file)
+        made_for = card.size
         classes, channels, size = classes or len(card.classes), channels or card.channels, size or card.size
         origin = "striate"
     else:
@@ -222,6 +224,7 @@ def create_noting(
         channels=channels,
         size=size,
         new_head=new_head,
+        made_for=made_for,
     )
 
 
