@@ -22,7 +22,7 @@ from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.models.pattern import looks_like_pattern
 from striate.models.timm_provider import is_timm
-from striate.runs.checkpoints import create_with_weights, is_official, is_ours
+from striate.runs.checkpoints import create_with_weights, is_official, is_ours, official
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import read_model
 
@@ -100,7 +100,11 @@ def subject(
         network = create_with_weights(
             model, weights, download=download, origin=origin, classes=classes, channels=images[0], size=images[1:]
         )
-        return Subject(name=model, network=network, images=images, weights=weights)
+        found = Subject(name=model, network=network, images=images, weights=weights)
+        if not is_official(weights) or images[0] != 3:
+            return found
+        trained = official(model, weights)
+        return replace(found, preprocessing=replace(_preprocessing(found), mean=trained.mean, std=trained.std))
     with torch.device("cpu" if weights else "meta"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = catalog.create(model, classes=classes or own_classes, channels=images[0], size=images[1:])
