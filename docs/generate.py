@@ -51,7 +51,7 @@ def _layers(model: Classifier) -> str:
     body = [
         (name, value_text(shapes[name]), f"{sum(parameter.numel() for parameter in part.parameters()):,}")
         for name, part in parts
-        if name in shapes
+        if name in shapes and not isinstance(part, nn.Identity)  # a place left empty
     ]
     return _table(("layer", "output", "parameters"), body)
 
