@@ -183,7 +183,7 @@ def compare_with_data(
     """
     images = dataset.images
     if isinstance(images, ImageArrays):
-        sizes = [(images.pixels.shape[1], images.pixels.shape[2])]
+        sizes = [(images.pixels.shape[1], images.pixels.shape[2])] * len(images)
     else:
         assert isinstance(images, ImageFiles)
         sizes: list[tuple[int, int]] = []
