@@ -14,7 +14,6 @@ from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.recipes import read_config
 from striate.runs import checkpoints
-from striate.runs.checkpoints import create_with_weights
 from striate.runs.evaluate import Evaluated, evaluate_model
 from striate.runs.folder import open_run
 from striate.runs.inspecting import Subject, inspect_subject, subject
@@ -109,7 +108,7 @@ def create(
         ModelFileError: weights that cannot be read or do not fit.
     """
     if weights not in (None, "none"):
-        return create_with_weights(
+        network, _ = checkpoints.create_with_weights(
             name,
             os.fspath(weights),
             download=download,
@@ -119,6 +118,7 @@ def create(
             size=None if size is None else sides(size),
             new_head=new_head,
         )
+        return network
     images, published = catalog.published_for(name)
     return catalog.create(
         name,

@@ -93,7 +93,7 @@ def test_weights_of_another_network_are_refused(tmp_path, tensors):
 
 def test_what_was_adapted_is_said(tmp_path):
     torch.save(striate.create("squeezenet1_1", classes=5).state_dict(), tmp_path / "s.pth")
-    _, notes = checkpoints.create_noting(
+    _, notes = checkpoints.create_with_weights(
         "squeezenet1_1", str(tmp_path / "s.pth"), origin=None, classes=3, channels=1, new_head=True
     )
     assert notes == (

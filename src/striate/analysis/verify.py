@@ -2,18 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from striate.analysis.inspection import Inspection, inspect_network
 from striate.errors import UsageError, did_you_mean
 from striate.models.catalog import CATALOG, published
 from striate.models.contract import Classifier
 from striate.models.published import Published, rows
-
-if TYPE_CHECKING:
-    from striate.analysis.inspection import Inspection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +60,12 @@ def verify(name: str) -> list[Check]:
         network, {row.layer for row in wanted if row.figure in ("shape", "activations")} | {*_drawn(network)}
     )
     needed = any(row.figure in ("macs", "receptive_field") for row in wanted)
-    if needed:
-        from striate.analysis.inspection import inspect_network
-
-        inspection = inspect_network(network, CATALOG[name].images, name=name)
-    else:
-        inspection = None
+    inspection = inspect_network(network, CATALOG[name].images, name=name) if needed else None
     return [Check(row=row, ours=_ours(row, network, shapes, inspection)) for row in wanted]
 
 
 def _ours(
-    row: Published, network: Classifier, shapes: dict[str, tuple[int, ...]], inspection: "Inspection | None"
+    row: Published, network: Classifier, shapes: dict[str, tuple[int, ...]], inspection: Inspection | None
 ) -> int | tuple[int, ...]:
     if row.figure == "parameters":
         found = network.get_submodule(row.layer).parameters()

@@ -63,21 +63,25 @@ class Architecture:
 class _Family(Protocol):
     """An architecture file whose networks other libraries have too."""
 
+    @property
+    def SMALLEST(self) -> tuple[int, int] | Mapping[str, tuple[int, int]]:  # noqa: N802 (a constant of the file)
+        """Of all its variants, or of each."""
+        ...
+
     def build(self, variant: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier: ...
 
     def origins(self, variant: str) -> Mapping[str, Origin]: ...
 
 
-def _imagenet(
-    family: _Family, variant: str, summary: str, *, smallest: tuple[int, int], size: tuple[int, int] = (224, 224)
-) -> Architecture:
+def _imagenet(family: _Family, variant: str, summary: str, *, size: tuple[int, int] = (224, 224)) -> Architecture:
     """A network published with 1,000 classes of colour images."""
+    smallest = family.SMALLEST
     return Architecture(
         build=partial(family.build, variant),
         summary=summary,
         images=(3, *size),
         classes=1000,
-        smallest=smallest,
+        smallest=smallest[variant] if isinstance(smallest, Mapping) else smallest,
         origins=family.origins(variant),
     )
 
@@ -101,7 +105,6 @@ def _efficientnet(variant: str, summary: str) -> Architecture:
         efficientnet,
         variant,
         f"{summary} (Tan and Le 2019)",
-        smallest=efficientnet.SMALLEST,
         size=(side, side),
     )
 
@@ -161,151 +164,137 @@ CATALOG: dict[str, Architecture] = {
     "plain110": _cifar("plain110", "resnet110 without its shortcuts (He et al. 2016)"),
     # He et al. 2016, table 1; v1.5
     "resnet18": _imagenet(
-        resnet, "resnet18", "18 layers with shortcuts, option B (He et al. 2016)", smallest=resnet.SMALLEST["resnet18"]
+        resnet,
+        "resnet18",
+        "18 layers with shortcuts, option B (He et al. 2016)",
     ),
     "resnet34": _imagenet(
-        resnet, "resnet34", "34 layers with shortcuts, option B (He et al. 2016)", smallest=resnet.SMALLEST["resnet34"]
+        resnet,
+        "resnet34",
+        "34 layers with shortcuts, option B (He et al. 2016)",
     ),
     "resnet50": _imagenet(
         resnet,
         "resnet50",
         "50 layers of bottlenecks, v1.5: the 3x3 convolution halves (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet50"],
     ),
     "resnet101": _imagenet(
         resnet,
         "resnet101",
         "101 layers of bottlenecks, v1.5: the 3x3 convolution halves (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet101"],
     ),
     "resnet152": _imagenet(
         resnet,
         "resnet152",
         "152 layers of bottlenecks, v1.5: the 3x3 convolution halves (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet152"],
     ),
     "resnet50_v1": _imagenet(
         resnet,
         "resnet50_v1",
         "50 layers of bottlenecks as published: the first 1x1 convolution halves (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet50_v1"],
     ),
     "resnet101_v1": _imagenet(
         resnet,
         "resnet101_v1",
         "101 layers of bottlenecks as published: the first 1x1 convolution halves (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet101_v1"],
     ),
     "resnet152_v1": _imagenet(
         resnet,
         "resnet152_v1",
         "152 layers of bottlenecks as published: the first 1x1 convolution halves (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet152_v1"],
     ),
     "resnet18_a": _imagenet(
         resnet,
         "resnet18_a",
         "resnet18 with shortcuts of option A, without parameters (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet18_a"],
     ),
     "resnet34_a": _imagenet(
         resnet,
         "resnet34_a",
         "resnet34 with shortcuts of option A, without parameters (He et al. 2016)",
-        smallest=resnet.SMALLEST["resnet34_a"],
     ),
     "plain18": _imagenet(
-        resnet, "plain18", "resnet18 without its shortcuts (He et al. 2016)", smallest=resnet.SMALLEST["plain18"]
+        resnet,
+        "plain18",
+        "resnet18 without its shortcuts (He et al. 2016)",
     ),
     "plain34": _imagenet(
-        resnet, "plain34", "resnet34 without its shortcuts (He et al. 2016)", smallest=resnet.SMALLEST["plain34"]
+        resnet,
+        "plain34",
+        "resnet34 without its shortcuts (He et al. 2016)",
     ),
     # Xie et al. 2017, Mahajan et al. 2018
     "resnext50_32x4d": _imagenet(
         resnet,
         "resnext50_32x4d",
         "resnet50 with 3x3 convolutions in 32 groups of 4 channels (Xie et al. 2017)",
-        smallest=resnet.SMALLEST["resnext50_32x4d"],
     ),
     "resnext101_32x8d": _imagenet(
         resnet,
         "resnext101_32x8d",
         "resnet101 with 3x3 convolutions in 32 groups of 8 channels (Mahajan et al. 2018)",
-        smallest=resnet.SMALLEST["resnext101_32x8d"],
     ),
     "resnext101_64x4d": _imagenet(
         resnet,
         "resnext101_64x4d",
         "resnet101 with 3x3 convolutions in 64 groups of 4 channels (Xie et al. 2017)",
-        smallest=resnet.SMALLEST["resnext101_64x4d"],
     ),
     # Zagoruyko and Komodakis 2016
     "wide_resnet50_2": _imagenet(
         resnet,
         "wide_resnet50_2",
         "resnet50 with 3x3 convolutions twice as wide (Zagoruyko and Komodakis 2016)",
-        smallest=resnet.SMALLEST["wide_resnet50_2"],
     ),
     "wide_resnet101_2": _imagenet(
         resnet,
         "wide_resnet101_2",
         "resnet101 with 3x3 convolutions twice as wide (Zagoruyko and Komodakis 2016)",
-        smallest=resnet.SMALLEST["wide_resnet101_2"],
     ),
     # Hu et al. 2018
     "seresnet18": _imagenet(
         resnet,
         "seresnet18",
         "resnet18 with squeeze and excitation (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet18"],
     ),
     "seresnet34": _imagenet(
         resnet,
         "seresnet34",
         "resnet34 with squeeze and excitation (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet34"],
     ),
     "seresnet50": _imagenet(
         resnet,
         "seresnet50",
         "resnet50 with squeeze and excitation (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet50"],
     ),
     "seresnet101": _imagenet(
         resnet,
         "seresnet101",
         "resnet101 with squeeze and excitation (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet101"],
     ),
     "seresnet152": _imagenet(
         resnet,
         "seresnet152",
         "resnet152 with squeeze and excitation (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet152"],
     ),
     "seresnet50_v1": _imagenet(
         resnet,
         "seresnet50_v1",
         "resnet50_v1 with squeeze and excitation, as published (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet50_v1"],
     ),
     "seresnet101_v1": _imagenet(
         resnet,
         "seresnet101_v1",
         "resnet101_v1 with squeeze and excitation, as published (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet101_v1"],
     ),
     "seresnet152_v1": _imagenet(
         resnet,
         "seresnet152_v1",
         "resnet152_v1 with squeeze and excitation, as published (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnet152_v1"],
     ),
     "seresnext50_32x4d": _imagenet(
         resnet,
         "seresnext50_32x4d",
         "resnext50_32x4d with squeeze and excitation (Hu et al. 2018)",
-        smallest=resnet.SMALLEST["seresnext50_32x4d"],
     ),
     # He et al. 2016, pre-activation
     "preact_resnet110": Architecture(
@@ -326,162 +315,180 @@ CATALOG: dict[str, Architecture] = {
         resnet_preact,
         "preact_resnet18",
         "18 layers of pre-activation, ResNet v2 (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["preact_resnet18"],
     ),
     "preact_resnet34": _imagenet(
         resnet_preact,
         "preact_resnet34",
         "34 layers of pre-activation, ResNet v2 (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["preact_resnet34"],
     ),
     "preact_resnet50": _imagenet(
         resnet_preact,
         "preact_resnet50",
         "50 layers of pre-activation, ResNet v2 (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["preact_resnet50"],
     ),
     "preact_resnet101": _imagenet(
         resnet_preact,
         "preact_resnet101",
         "101 layers of pre-activation, ResNet v2 (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["preact_resnet101"],
     ),
     "preact_resnet152": _imagenet(
         resnet_preact,
         "preact_resnet152",
         "152 layers of pre-activation, ResNet v2 (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["preact_resnet152"],
     ),
     "preact_resnet200": _imagenet(
         resnet_preact,
         "preact_resnet200",
         "200 layers of pre-activation, ResNet v2 (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["preact_resnet200"],
     ),
     "resnetv2_18": _imagenet(
         resnet_preact,
         "resnetv2_18",
         "18 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["resnetv2_18"],
     ),
     "resnetv2_34": _imagenet(
         resnet_preact,
         "resnetv2_34",
         "34 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["resnetv2_34"],
     ),
     "resnetv2_50": _imagenet(
         resnet_preact,
         "resnetv2_50",
         "50 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["resnetv2_50"],
     ),
     "resnetv2_101": _imagenet(
         resnet_preact,
         "resnetv2_101",
         "101 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["resnetv2_101"],
     ),
     "resnetv2_152": _imagenet(
         resnet_preact,
         "resnetv2_152",
         "152 layers of pre-activation, ResNet v2 as in timm (He et al. 2016)",
-        smallest=resnet_preact.SMALLEST["resnetv2_152"],
     ),
     # Krizhevsky et al. 2012, 2014
     "alexnet_two_tower": _imagenet(
         alexnet,
         "alexnet_two_tower",
         "AlexNet split over two devices, as published (Krizhevsky et al. 2012)",
-        smallest=alexnet.SMALLEST["alexnet_two_tower"],
         size=(227, 227),
     ),
     "alexnet_one_tower": _imagenet(
         alexnet,
         "alexnet_one_tower",
         "AlexNet without the split, as it is taught (Krizhevsky et al. 2012)",
-        smallest=alexnet.SMALLEST["alexnet_one_tower"],
         size=(227, 227),
     ),
     "alexnet": _imagenet(
-        alexnet, "alexnet", "AlexNet on one device (Krizhevsky 2014)", smallest=alexnet.SMALLEST["alexnet"]
+        alexnet,
+        "alexnet",
+        "AlexNet on one device (Krizhevsky 2014)",
     ),
     # Howard et al. 2017
     "mobilenet_v1": _imagenet(
         mobilenet_v1,
         "mobilenet_v1",
         "depthwise separable convolutions, 4.2M parameters (Howard et al. 2017)",
-        smallest=mobilenet_v1.SMALLEST,
     ),
     "mobilenet_v1_075": _imagenet(
         mobilenet_v1,
         "mobilenet_v1_075",
         "three quarters of the channels (Howard et al. 2017)",
-        smallest=mobilenet_v1.SMALLEST,
     ),
     "mobilenet_v1_050": _imagenet(
-        mobilenet_v1, "mobilenet_v1_050", "half of the channels (Howard et al. 2017)", smallest=mobilenet_v1.SMALLEST
+        mobilenet_v1,
+        "mobilenet_v1_050",
+        "half of the channels (Howard et al. 2017)",
     ),
     "mobilenet_v1_025": _imagenet(
         mobilenet_v1,
         "mobilenet_v1_025",
         "a quarter of the channels (Howard et al. 2017)",
-        smallest=mobilenet_v1.SMALLEST,
     ),
     # Szegedy et al. 2014
     "googlenet": _imagenet(
         googlenet,
         "googlenet",
         "Inception modules and auxiliary classifiers, as published (Szegedy et al. 2014)",
-        smallest=googlenet.SMALLEST["googlenet"],
     ),
     "googlenet_bn": _imagenet(
         googlenet,
         "googlenet_bn",
         "GoogLeNet with batch normalisation, as torchvision has it",
-        smallest=googlenet.SMALLEST["googlenet_bn"],
     ),
     # Sandler et al. 2018
     "mobilenet_v2": _imagenet(
         mobilenet_v2,
         "mobilenet_v2",
         "inverted residuals, 3.5M parameters (Sandler et al. 2018)",
-        smallest=mobilenet_v2.SMALLEST,
     ),
     # Howard et al. 2019
     "mobilenet_v3_large": _imagenet(
         mobilenet_v3,
         "mobilenet_v3_large",
         "inverted residuals by search, 5.5M parameters (Howard et al. 2019)",
-        smallest=mobilenet_v3.SMALLEST,
     ),
     "mobilenet_v3_small": _imagenet(
         mobilenet_v3,
         "mobilenet_v3_small",
         "inverted residuals by search, 2.5M parameters (Howard et al. 2019)",
-        smallest=mobilenet_v3.SMALLEST,
     ),
     # Simonyan, Zisserman 2015
-    "vgg11": _imagenet(vgg, "vgg11", "A, 8 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
+    "vgg11": _imagenet(
+        vgg,
+        "vgg11",
+        "A, 8 convolutions (Simonyan, Zisserman 2015)",
+    ),
     "vgg11_lrn": _imagenet(
-        vgg, "vgg11_lrn", "A with local response normalisation (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST
+        vgg,
+        "vgg11_lrn",
+        "A with local response normalisation (Simonyan, Zisserman 2015)",
     ),
-    "vgg13": _imagenet(vgg, "vgg13", "B, 10 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
+    "vgg13": _imagenet(
+        vgg,
+        "vgg13",
+        "B, 10 convolutions (Simonyan, Zisserman 2015)",
+    ),
     "vgg16_c": _imagenet(
-        vgg, "vgg16_c", "C, 13 convolutions, 3 of them 1x1 (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST
+        vgg,
+        "vgg16_c",
+        "C, 13 convolutions, 3 of them 1x1 (Simonyan, Zisserman 2015)",
     ),
-    "vgg16": _imagenet(vgg, "vgg16", "D, 13 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
-    "vgg19": _imagenet(vgg, "vgg19", "E, 16 convolutions (Simonyan, Zisserman 2015)", smallest=vgg.SMALLEST),
-    "vgg11_bn": _imagenet(vgg, "vgg11_bn", "vgg11 with batch normalisation", smallest=vgg.SMALLEST),
-    "vgg13_bn": _imagenet(vgg, "vgg13_bn", "vgg13 with batch normalisation", smallest=vgg.SMALLEST),
-    "vgg16_bn": _imagenet(vgg, "vgg16_bn", "vgg16 with batch normalisation", smallest=vgg.SMALLEST),
-    "vgg19_bn": _imagenet(vgg, "vgg19_bn", "vgg19 with batch normalisation", smallest=vgg.SMALLEST),
+    "vgg16": _imagenet(
+        vgg,
+        "vgg16",
+        "D, 13 convolutions (Simonyan, Zisserman 2015)",
+    ),
+    "vgg19": _imagenet(
+        vgg,
+        "vgg19",
+        "E, 16 convolutions (Simonyan, Zisserman 2015)",
+    ),
+    "vgg11_bn": _imagenet(
+        vgg,
+        "vgg11_bn",
+        "vgg11 with batch normalisation",
+    ),
+    "vgg13_bn": _imagenet(
+        vgg,
+        "vgg13_bn",
+        "vgg13 with batch normalisation",
+    ),
+    "vgg16_bn": _imagenet(
+        vgg,
+        "vgg16_bn",
+        "vgg16 with batch normalisation",
+    ),
+    "vgg19_bn": _imagenet(
+        vgg,
+        "vgg19_bn",
+        "vgg19 with batch normalisation",
+    ),
     # Szegedy et al. 2015
     "inception_v3": _imagenet(
         inception_v3,
         "inception_v3",
         "factorised convolutions, batch normalisation, 299x299 (Szegedy et al. 2015)",
-        smallest=inception_v3.SMALLEST,
         size=(299, 299),
     ),
     # Tan and Le 2019
@@ -501,35 +508,40 @@ CATALOG: dict[str, Architecture] = {
         overfeat,
         "overfeat_fast",
         "the fast network for whole images (Sermanet et al. 2014)",
-        smallest=overfeat.VARIANTS["overfeat_fast"].size,
         size=overfeat.VARIANTS["overfeat_fast"].size,
     ),
     "overfeat_accurate": _imagenet(
         overfeat,
         "overfeat_accurate",
         "the accurate network for whole images (Sermanet et al. 2014)",
-        smallest=overfeat.VARIANTS["overfeat_accurate"].size,
         size=overfeat.VARIANTS["overfeat_accurate"].size,
     ),
     # Liu et al. 2022
     "convnext_tiny": _imagenet(
-        convnext, "convnext_tiny", "ConvNeXt-T, 29M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+        convnext,
+        "convnext_tiny",
+        "ConvNeXt-T, 29M parameters (Liu et al. 2022)",
     ),
     "convnext_small": _imagenet(
-        convnext, "convnext_small", "ConvNeXt-S, 50M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+        convnext,
+        "convnext_small",
+        "ConvNeXt-S, 50M parameters (Liu et al. 2022)",
     ),
     "convnext_base": _imagenet(
-        convnext, "convnext_base", "ConvNeXt-B, 89M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+        convnext,
+        "convnext_base",
+        "ConvNeXt-B, 89M parameters (Liu et al. 2022)",
     ),
     "convnext_large": _imagenet(
-        convnext, "convnext_large", "ConvNeXt-L, 198M parameters (Liu et al. 2022)", smallest=convnext.SMALLEST
+        convnext,
+        "convnext_large",
+        "ConvNeXt-L, 198M parameters (Liu et al. 2022)",
     ),
     # Chollet 2017
     "xception": _imagenet(
         xception,
         "xception",
         "depthwise separable convolutions with shortcuts, 299x299 (Chollet 2017)",
-        smallest=xception.SMALLEST,
         size=(299, 299),
     ),
     # Iandola et al. 2016
@@ -537,19 +549,16 @@ CATALOG: dict[str, Architecture] = {
         squeezenet,
         "squeezenet1_0",
         "fire modules, 1.2 million parameters (Iandola et al. 2016)",
-        smallest=squeezenet.SMALLEST["squeezenet1_0"],
     ),
     "squeezenet1_0_bypass": _imagenet(
         squeezenet,
         "squeezenet1_0_bypass",
         "squeezenet1_0 with shortcuts (Iandola et al. 2016)",
-        smallest=squeezenet.SMALLEST["squeezenet1_0_bypass"],
     ),
     "squeezenet1_1": _imagenet(
         squeezenet,
         "squeezenet1_1",
         "as accurate as squeezenet1_0 for less than half the work",
-        smallest=squeezenet.SMALLEST["squeezenet1_1"],
     ),
     # Dosovitskiy et al. 2021
     "vit_b_16": _vit("vit_b_16", "transformer on patches of 16x16, base, 87M parameters"),
@@ -562,19 +571,26 @@ CATALOG: dict[str, Architecture] = {
         densenet,
         "densenet121",
         "each layer reads all before it (Huang et al. 2017)",
-        smallest=densenet.SMALLEST,
     ),
     "densenet161": _imagenet(
-        densenet, "densenet161", "DenseNet with k = 48, of the authors' code", smallest=densenet.SMALLEST
+        densenet,
+        "densenet161",
+        "DenseNet with k = 48, of the authors' code",
     ),
     "densenet169": _imagenet(
-        densenet, "densenet169", "DenseNet with 169 layers, k = 32 (Huang et al. 2017)", smallest=densenet.SMALLEST
+        densenet,
+        "densenet169",
+        "DenseNet with 169 layers, k = 32 (Huang et al. 2017)",
     ),
     "densenet201": _imagenet(
-        densenet, "densenet201", "DenseNet with 201 layers, k = 32 (Huang et al. 2017)", smallest=densenet.SMALLEST
+        densenet,
+        "densenet201",
+        "DenseNet with 201 layers, k = 32 (Huang et al. 2017)",
     ),
     "densenet264": _imagenet(
-        densenet, "densenet264", "DenseNet with 264 layers, k = 32 (Huang et al. 2017)", smallest=densenet.SMALLEST
+        densenet,
+        "densenet264",
+        "DenseNet with 264 layers, k = 32 (Huang et al. 2017)",
     ),
 }
 
@@ -587,25 +603,12 @@ def names(pattern: str | None = None) -> list[str]:
     return [name for name in CATALOG if fnmatchcase(name.casefold(), glob)]
 
 
-def origins(name: str) -> Mapping[str, Origin]:
-    """The libraries whose checkpoints of a network can be read."""
-    if timm_provider.is_timm(name):
-        return timm_provider.origins(name)
-    return {} if patterns.looks_like_pattern(name) else find(name).origins
-
-
 def published_for(name: str) -> tuple[tuple[int, int, int], int]:
     """Channels, height and width of the images, and the classes, that a network was published for.
-
-    A layer pattern is for any; 32x32 colour images of ten classes stand for them.
 
     Raises:
         UsageError: for a name that does not exist.
     """
-    if timm_provider.is_timm(name):
-        return timm_provider.images(name), timm_provider.classes(name)
-    if patterns.looks_like_pattern(name):
-        return (3, 32, 32), 10
     architecture = find(name)
     return architecture.images, architecture.classes
 
@@ -623,11 +626,26 @@ def parameters(name: str) -> int:
 
 
 def find(name: str) -> Architecture:
-    """The architecture called ``name``.
+    """The architecture called ``name``: one of the catalog, ``timm:NAME``, or a layer pattern.
+
+    A layer pattern is for any images; 32x32 colour images of ten classes stand for them. Of it and of timm's networks
+    the smallest size is not known.
 
     Raises:
         UsageError: naming the nearest real ones.
     """
+    if timm_provider.is_timm(name):
+        return Architecture(
+            build=partial(timm_provider.build, name),
+            summary="a network of timm",
+            images=timm_provider.images(name),
+            classes=timm_provider.classes(name),
+            origins=timm_provider.origins(name),
+        )
+    if patterns.looks_like_pattern(name):
+        return Architecture(
+            build=partial(patterns.build, name), summary="a layer pattern", images=(3, 32, 32), classes=10
+        )
     if name not in CATALOG:
         raise UsageError(
             f"there is no model {name!r}.{did_you_mean(name, CATALOG)} `striate models` lists them all; a network can "
@@ -642,22 +660,8 @@ def native_size(name: str) -> tuple[int, int] | None:
     Raises:
         UsageError: for a name that does not exist.
     """
-    if timm_provider.is_timm(name) or patterns.looks_like_pattern(name):
-        return None
     architecture = find(name)
     return architecture.images[1:] if architecture.only_size else None
-
-
-def smallest(name: str) -> tuple[int, int]:
-    """Height and width of the smallest images that ``name`` trains on one at a time, as far as it is known."""
-    known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
-    return find(name).smallest if known else (1, 1)
-
-
-def multiple(name: str) -> int:
-    """What height and width of the images must be multiples of, as far as it is known."""
-    known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
-    return find(name).multiple if known else 1
 
 
 def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> Classifier:
@@ -677,10 +681,6 @@ def create(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> 
             f"a classifier needs at least 2 classes, 1 channel and 1x1 pixels; asked for {classes} classes, {channels} "
             f"channels and {size[0]}x{size[1]} pixels."
         )
-    if timm_provider.is_timm(name):
-        return timm_provider.build(name, classes=classes, channels=channels, size=size)
-    if patterns.looks_like_pattern(name):
-        return patterns.build(name, classes=classes, channels=channels, size=size)
     architecture = find(name)
     asked = f"{size[0]}x{size[1]}"
     _, height, width = architecture.images
@@ -711,11 +711,10 @@ def obstacle(name: str, size: tuple[int, int], *, batch: int = 1, training: bool
         batch: images at a time; batch normalisation in training wants more than one value per channel.
         training: train it rather than evaluate it, auxiliary heads included.
     """
-    channels = published_for(name)[0][0]
-    known = not timm_provider.is_timm(name) and not patterns.looks_like_pattern(name)
-    builder = find(name).build if known else partial(create, name)
+    architecture = find(name)
+    channels = architecture.images[0]
     with torch.device("meta"):
-        network = builder(classes=2, channels=channels, size=size).train(training)
+        network = architecture.build(classes=2, channels=channels, size=size).train(training)
         images = torch.empty(batch, channels, *size)
     last: list[tuple[str, tuple[int, ...]]] = []
 
@@ -774,7 +773,6 @@ def load_noting(
             `adapt_channels` says.
         size: height and width of the images; the published network's when left out.
         new_head: keep the fresh weights of the last layer where its number of classes differs.
-
         made_for: height and width of the images that the weights were made for, where that is known.
 
     Returns:
@@ -785,7 +783,7 @@ def load_noting(
         ModelFileError: weights that do not fit, in words.
     """
     notes: list[str] = []
-    known = origins(name)
+    known = find(name).origins
     if origin not in ("striate", *known):
         raise UsageError(
             f"{name} knows no checkpoints of {origin!r}; origin is one of {', '.join(('striate', *known))}."

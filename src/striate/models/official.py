@@ -8,6 +8,9 @@ checkpoints under a licence that forbids commercial use (SWAG) and those without
 
 from dataclasses import dataclass
 
+# Of ImageNet's training images, as the whole field uses them: pixels scaled to 0..1, red, green, blue.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -24,8 +27,8 @@ class Checkpoint:
     resize: int  # pixels of the shorter side before the crop
     crop: int  # pixels of the square that is classified
     interpolation: str
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of pixels scaled to 0..1, red, green, blue
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
     @property
     def origin(self) -> str:

@@ -155,30 +155,6 @@ def create_with_weights(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     new_head: bool = False,
-) -> Classifier:
-    """The network of `create_noting` alone."""
-    return create_noting(
-        name,
-        weights,
-        download=download,
-        origin=origin,
-        classes=classes,
-        channels=channels,
-        size=size,
-        new_head=new_head,
-    )[0]
-
-
-def create_noting(
-    name: str,
-    weights: str,
-    *,
-    download: bool = False,
-    origin: str | None,
-    classes: int | None = None,
-    channels: int | None = None,
-    size: tuple[int, int] | None = None,
-    new_head: bool = False,
 ) -> tuple[Classifier, tuple[str, ...]]:
     """Build a network, give it the weights of a file, and say what was not taken as it is.
 
@@ -234,7 +210,7 @@ def _origin(name: str, tensors: Mapping[str, Tensor], weights: str) -> str:
     Raises:
         UsageError: none or several, which would read the file in different ways.
     """
-    known = catalog.origins(name)
+    known = catalog.find(name).origins
     fitting = matching(tensors, known)
     with torch.device("meta"):
         (channels, height, width), classes = catalog.published_for(name)
@@ -267,7 +243,7 @@ def save_weights(network: Classifier, path: Path, *, name: str, origin: str) -> 
     Raises:
         UsageError: an unknown name or origin, a file of another kind, or a network of another name.
     """
-    known = catalog.origins(name)
+    known = catalog.find(name).origins
     if origin not in known:
         there = f"one of {', '.join(known)}" if known else "none, for no other library has it"
         raise UsageError(f"{name} has no names of {origin!r}: the origin is {there}.")

@@ -20,6 +20,7 @@ from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, ModelFileError, UsageError, did_you_mean
 from striate.models import catalog
 from striate.models.contract import Classifier
+from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.pattern import looks_like_pattern
 from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, is_official, is_ours, official
@@ -28,8 +29,6 @@ from striate.runs.model_file import read_model
 
 FRESH = "fresh weights, seed 0"
 GLOB = re.compile(r"[*?]")
-# Of ImageNet's training images, as the whole field uses them; for a network without data of its own.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ def subject(
     if weights not in (None, FRESH):
         if not is_official(weights) and is_ours(Path(weights)):
             raise UsageError(f"{weights} is a model file of striate: name it in the place of {model}.")
-        network = create_with_weights(
+        network, _ = create_with_weights(
             model, weights, download=download, origin=origin, classes=classes, channels=images[0], size=images[1:]
         )
         found = Subject(name=model, network=network, images=images, weights=weights)

@@ -25,9 +25,9 @@ from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError
-from striate.models.catalog import create, multiple, native_size, obstacle, published_for, smallest
+from striate.models.catalog import create, find, native_size, obstacle, published_for
 from striate.models.timm_provider import is_timm
-from striate.runs.checkpoints import create_noting, is_official, official
+from striate.runs.checkpoints import create_with_weights, is_official, official
 from striate.tasks.classification import Classification, class_weights
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
@@ -154,7 +154,7 @@ def prepare(
     if settings.weights in (None, "none"):
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     else:
-        network, notes = create_noting(
+        network, notes = create_with_weights(
             settings.model,
             settings.weights,
             download=settings.download,
@@ -362,9 +362,10 @@ def _upwards(model: str, size: tuple[int, int]) -> tuple[int, int]:
     """``size``, or the nearest larger one that the model can be trained on."""
     if is_timm(model):
         return size if not obstacle(model, size, batch=2, training=True) else published_for(model)[0][1:]
-    step = multiple(model)
+    architecture = find(model)
+    step = architecture.multiple
     whole = (-(-size[0] // step) * step, -(-size[1] // step) * step)
-    lowest = smallest(model)
+    lowest = architecture.smallest
     below = whole[0] < lowest[0] or whole[1] < lowest[1]
     if below and obstacle(model, whole, batch=2, training=True):
         return max(whole[0], lowest[0]), max(whole[1], lowest[1])
@@ -377,7 +378,7 @@ def _check_trainable(model: str, size: tuple[int, int], images: int, batch: int 
     Raises:
         UsageError: with the layer at which it fails.
     """
-    lowest = smallest(model)
+    lowest = find(model).smallest
     if not is_timm(model) and size[0] >= lowest[0] and size[1] >= lowest[1]:
         return
     asked = f"{size[0]}x{size[1]}"

@@ -106,6 +106,8 @@ VARIANTS: dict[str, Spec] = {
     ),
 }
 
+SMALLEST = {name: spec.size for name, spec in VARIANTS.items()}
+
 
 class OverFeat(Backbone):
     """The convolutions, up to the last pooling, which is the head's."""
