@@ -42,6 +42,7 @@ class TrainSettings:
     )
     group_by: str | None = setting(None, "data", "column, or pattern on the file name, whose equals stay in one split")
     splits: str | None = setting(None, "data", "split file that 'striate data split' wrote; none is drawn then")
+    per_class: int | None = setting(None, "data", "train on so many images of each class, drawn by the seed", low=1)
     max_bad: float = setting(
         0.01, "data", "share of unreadable images above which the run does not start", low=0, high=1
     )
@@ -77,6 +78,9 @@ class TrainSettings:
     warmup: float = setting(0.0, "training", "epochs of linear warm-up; one-cycle brings its own", low=0)
     patience: int = setting(
         0, "training", "stop after so many epochs without a better validation metric; 0: never", low=0
+    )
+    watch: str = setting(
+        "none", "training", "splits to measure after each epoch beside val, as in train,test; they decide nothing"
     )
     weight_decay: float = setting(1e-2, "training", "L2; decoupled in AdamW", low=0)
     decay_all: bool = setting(False, "training", "decay norms and biases too")

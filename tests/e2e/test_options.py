@@ -53,6 +53,27 @@ def test_without_validation_the_last_epoch_is_kept(cli: Cli, tmp_path: Path) -> 
     assert found.json["split"] == "test"
 
 
+def test_trains_on_few_images_and_watches_other_splits(cli: Cli, tmp_path: Path) -> None:
+    run, given = tmp_path / "run", ["--per-class", 20, "--watch", "train,test", "--epochs", 2]
+    found = cli("train", *FAST, *PLAIN, *given, "--out", run, "--json")
+    assert found.code == 0, found.err
+    assert "200 train, 1,000 val, 1,000 test, 4,800 unused" in found.err
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [event for event in events if event["event"] == "epoch"][-1]
+    assert set(last["watched"]) == {"train", "test"}
+    kept = found.json["best"]["epoch"]
+    of_kept = next(event for event in events if event["event"] == "epoch" and event["epoch"] == kept)
+    assert of_kept["watched"]["test"] == pytest.approx(found.json["metrics"])
+    assert "Accuracy on val and train and test" in (run / "report.html").read_text()
+    held_out = cli("evaluate", run / "model.safetensors", "--split", "unused", "--json")
+    assert held_out.json["samples"] == 4800
+    assert held_out.json["held_out"].startswith("held out")
+    wrong = cli("train", *FAST, "--watch", "tset", "--out", tmp_path / "none")
+    assert wrong.code == 2
+    assert not (tmp_path / "none").exists()
+    assert "test" in wrong.err
+
+
 def test_batch_auto_says_what_it_chose(cli: Cli, tmp_path: Path) -> None:
     found = cli("train", *FAST, *PLAIN, "--batch", "auto", "--out", tmp_path / "run")
     assert found.code == 0, found.err

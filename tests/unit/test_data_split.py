@@ -12,7 +12,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, ImageArrays
-from striate.data.split import Splits, assign_groups, split
+from striate.data.open import open_dataset
+from striate.data.split import Splits, assign_groups, fewer, split
 from striate.errors import DataError, UsageError
 
 SHARES = np.array([0.6, 0.2, 0.2])
@@ -405,3 +406,19 @@ def test_validation_that_cannot_be_used_is_told() -> None:
     dataset = made([0, 1] * 5, train=range(4), val=range(4, 6), test=range(6, 10))
     assert "--validation 0.3 is not used" in split(dataset, validation=0.3).notes[0]
     assert not split(dataset).notes
+
+
+def test_fewer_takes_so_many_of_each_class_and_keeps_the_rest_apart() -> None:
+    dataset = open_dataset("digits")
+    splits = split(dataset, seed=3)
+    few, more = (fewer(splits, dataset, count) for count in (5, 20))
+    labels = dataset.truths.labels.numpy()
+    assert np.bincount(labels[few.indices["train"]]).tolist() == [5] * 10
+    assert set(few.indices["train"]) < set(more.indices["train"]) < set(splits.indices["train"])
+    together = np.sort(np.concatenate([few.indices["train"], few.indices["unused"]]))
+    assert np.array_equal(together, splits.indices["train"])
+    assert few.fingerprints["train"] == dataset.fingerprint(few.indices["train"])
+    again = fewer(few, dataset, 5)
+    assert all(np.array_equal(again.indices[name], rows) for name, rows in few.indices.items())
+    other = fewer(split(dataset, seed=4), dataset, 5)
+    assert not np.array_equal(other.indices["train"], few.indices["train"])

@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,30 @@ def split(
         notes=tuple(notes),
         seed=seed,
         group_by=group_by,
+    )
+
+
+def fewer(splits: Splits, dataset: Dataset, per_class: int) -> Splits:
+    """The splits with at most ``per_class`` training images of each class; the others become the split ``unused``.
+
+    The images are drawn by the hash of their ids with the splits' seed, so that of two numbers the smaller one's images
+    are among the larger one's.
+    """
+    rows, labels = splits.indices["train"], dataset.truths.labels.numpy()
+    taken: dict[int, int] = defaultdict(int)
+    kept: list[int] = []
+    for row in sorted(rows.tolist(), key=lambda row: _hash(splits.seed, f"fewer {dataset.ids[row]}")):
+        label = int(labels[row])
+        taken[label] += 1
+        if taken[label] <= per_class:
+            kept.append(row)
+    train: Indices = np.sort(np.array(kept, dtype=np.int64))
+    unused = np.sort(np.concatenate([np.setdiff1d(rows, train), splits.indices.get("unused", train[:0])]))
+    changed = {"train": train, "unused": unused}
+    return replace(
+        splits,
+        indices={**splits.indices, **changed},
+        fingerprints={**splits.fingerprints, **{name: dataset.fingerprint(part) for name, part in changed.items()}},
     )
 
 

@@ -6,8 +6,9 @@ and its number. A run that is killed and resumed from a state therefore reaches 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -225,6 +226,7 @@ def fit(
     resume: State | None = None,
     epoch_start: State | None = None,
     on_best: Callable[[Task, Best], None] | None = None,
+    watched: Mapping[str, Batches] = MappingProxyType({}),
     stop: Callable[[], bool] = lambda: False,
     name_of: Callable[[Tensor], list[str]] = lambda indices: [str(int(index)) for index in indices],
 ) -> Fitted:
@@ -243,6 +245,7 @@ def fit(
         resume: the state to go on from.
         epoch_start: the state at the start of its epoch, which the guard goes back to.
         on_best: called with the task and its metrics after each epoch that is the best so far.
+        watched: more splits to measure after each epoch, for the record only.
         stop: asked before every step; True saves the state and raises `InterruptedRunError`.
         name_of: names of images by their rows in the data set, for messages.
 
@@ -279,7 +282,7 @@ def fit(
             for settled in _epoch(run, train, log, stop, due):
                 if settled and due():
                     save()
-            _finish_epoch(run, val, log, on_best)
+            _finish_epoch(run, val, watched, log, on_best)
         except _NotFiniteError as error:
             _roll_back(run, good, error, log, name_of)
             continue
@@ -428,20 +431,32 @@ def micro_batches(images: int, pieces: int) -> list[slice]:
     return [slice(images * piece // pieces, images * (piece + 1) // pieces) for piece in range(pieces)]
 
 
-def _finish_epoch(run: _Training, val: Batches | None, log: Log, on_best: Callable[[Task, Best], None] | None) -> None:
+def _finish_epoch(
+    run: _Training,
+    val: Batches | None,
+    watched: Mapping[str, Batches],
+    log: Log,
+    on_best: Callable[[Task, Best], None] | None,
+) -> None:
     """Measure the epoch, keep it if it is the best, move on."""
     position = run.position
     mean_loss = position.loss_sum / max(1, position.images)
     number = position.epoch + 1
     text = f"epoch {number:>3}/{run.settings.epochs}  loss {mean_loss:.4f}"
-    if val is not None:
+    splits = {**({} if val is None else {"val": val}), **watched}
+    measured: dict[str, dict[str, float]] = {}
+    if splits:
         distributed.share_buffers(run.averaged)
         try:
-            metrics = evaluate(run.averaged, val).metric.compute()
+            measured = {name: evaluate(run.averaged, batches).metric.compute() for name, batches in splits.items()}
         except DivergedError as error:
             if run.last_batch is None:
                 raise
             raise _NotFiniteError("a validation score", run.last_batch) from error
+    seen = {name: measured[name] for name in watched}
+    extra = {"watched": seen} if seen else {}
+    if val is not None:
+        metrics = measured["val"]
         value = metrics[run.task.headline]
         better = position.best is None or value > position.best.value
         if better:
@@ -452,11 +467,12 @@ def _finish_epoch(run: _Training, val: Batches | None, log: Log, on_best: Callab
         else:
             position.waited += 1
         text += f"  val loss {metrics['loss']:.4f}  {run.task.headline} {value:.4f}{'  best' if better else ''}"
-        log.record("epoch", epoch=number, train_loss=mean_loss, val=metrics)
+        log.record("epoch", epoch=number, train_loss=mean_loss, val=metrics, **extra)
         if run.settings.schedule == "plateau" and run.plateau.update(value):
             log.say(f"Validation has settled: the learning rate is now {run.plateau.factor * run.peak:.3g}.")
     else:
-        log.record("epoch", epoch=number, train_loss=mean_loss)
+        log.record("epoch", epoch=number, train_loss=mean_loss, **extra)
+    text += "".join(f"  {name} {run.task.headline} {found[run.task.headline]:.4f}" for name, found in seen.items())
     log.display.say(text)
     position.epoch, position.step, position.loss_sum, position.images = number, 0, 0.0, 0
     if run.finished and number < run.settings.epochs:

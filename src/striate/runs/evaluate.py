@@ -13,7 +13,7 @@ from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
-from striate.data.split import Splits
+from striate.data.split import Splits, fewer
 from striate.data.split import split as make_split
 from striate.engine import distributed
 from striate.engine.evaluate import evaluate
@@ -150,6 +150,8 @@ def _split_again(dataset: Dataset, card: Card) -> Splits:
         group_by=how.get("group_by"),
         validation=None if validation == "auto" else float(validation),
     )
+    if how.get("per_class") is not None and "train" in splits.indices:
+        splits = fewer(splits, dataset, int(how["per_class"]))
     if set(splits.fingerprints.values()) <= set(_known(card).values()):
         return splits
     # Training left unreadable files out before it took the fingerprints; here they stay, to be counted as skipped.
@@ -257,7 +259,7 @@ def _held_out(split: str, fingerprints: Mapping[str, str], known: Mapping[str, s
         return "the very images that the model was trained on: the numbers say nothing about new ones"
     if "val" in same:
         return "the images that the best epoch was chosen on: the numbers flatter a little"
-    if "test" in same:
+    if "test" in same or "unused" in same:
         return "held out: the model never saw these images"
     if split == "all" and "train" in known and known["train"] in fingerprints.values():
         return "with the images that the model was trained on among them: the numbers flatter"

@@ -106,15 +106,20 @@ def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> l
     numbers = sorted(epochs)
     marks = [Mark(x=result["best"]["epoch"], label="best epoch")] if result["best"]["metrics"] else []
     losses = [Series(name="train", x=numbers, y=[epochs[number]["train_loss"] for number in numbers])]
+    accuracies: list[Series] = []
+    measured = {  # by split
+        number: ({"val": epoch["val"]} if "val" in epoch else {}) | epoch.get("watched", {})
+        for number, epoch in epochs.items()
+    }
+    for split in measured[numbers[-1]] if numbers else ():
+        found = {name: [measured[number][split].get(name, np.nan) for number in numbers] for name in ("loss", "top1")}
+        measure = f"{split}, as evaluated" if split == "train" else split
+        losses.append(Series(name=measure, x=numbers, y=found["loss"]))
+        accuracies.append(Series(name=split, x=numbers, y=found["top1"]))
     curves: list[Curve] = []
-    if numbers and "val" in epochs[numbers[-1]]:
-        val = {name: [epochs[number]["val"].get(name, np.nan) for number in numbers] for name in ("loss", "top1")}
-        losses.append(Series(name="val", x=numbers, y=val["loss"]))
-        curves.append(
-            Curve(
-                title="Accuracy on val", unit="top1", series=[Series(name="val", x=numbers, y=val["top1"])], marks=marks
-            )
-        )
+    if accuracies:
+        splits = " and ".join(series.name for series in accuracies)
+        curves.append(Curve(title=f"Accuracy on {splits}", unit="top1", series=accuracies, marks=marks))
     curves.insert(0, Curve(title="Loss", series=losses, marks=marks))
     steps = [event for event in events if event["event"] == "step"]
     if steps:

@@ -20,11 +20,11 @@ from striate.data.known import NAMES
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
-from striate.data.split import Splits, split
+from striate.data.split import Splits, fewer, split
 from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
-from striate.errors import DataError, UsageError
+from striate.errors import DataError, UsageError, did_you_mean
 from striate.models.catalog import create, find, native_size, obstacle, published_for
 from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, is_official, official
@@ -110,6 +110,8 @@ def prepare(
         validation = None if settings.validation == "auto" else settings.validation
         splits = split(dataset, seed=settings.seed, group_by=settings.group_by, validation=validation)
     splits, bad = readable(dataset, splits)
+    if settings.per_class is not None and "train" in splits.indices:
+        splits = fewer(splits, dataset, settings.per_class)
     skipped = (*dataset.skipped, *bad.values())
     lost = tuple(item for item in skipped if not item.stray)
     _refuse_bad(lost, len(dataset) + len(lost) - len(bad), settings.max_bad)
@@ -173,7 +175,7 @@ def prepare(
     )
     device = device_of(settings.device)
     resolved = resolved.because("machine", device=device.type) if settings.device == "auto" else resolved
-    return Prepared(
+    prepared = Prepared(
         resolved=resolved,
         dataset=dataset,
         splits=splits,
@@ -183,6 +185,8 @@ def prepare(
         device=device,
         weights=notes,
     )
+    watched(prepared)
+    return prepared
 
 
 def changes(prepared: Prepared, document: Mapping[str, Any]) -> list[str]:
@@ -242,6 +246,23 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
         rank=distributed.rank(),
         world=distributed.world(),
     )
+
+
+def watched(prepared: Prepared) -> tuple[str, ...]:
+    """The splits that are measured after each epoch beside val.
+
+    Raises:
+        UsageError: a split that is not there.
+    """
+    text = prepared.resolved.settings.watch
+    names = () if text == "none" else tuple(part.strip() for part in text.split(","))
+    there = [name for name, rows in prepared.splits.indices.items() if len(rows) and name != "val"]
+    for name in names:
+        if name not in there:
+            raise UsageError(
+                f"--watch names the split {name!r}; it takes {', '.join(there)}.{did_you_mean(name, there)}"
+            )
+    return names
 
 
 def evaluation_batch(size: tuple[int, int]) -> int:

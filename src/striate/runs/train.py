@@ -29,7 +29,16 @@ from striate.runs.evaluate import evaluate_run, headline_split
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
-from striate.runs.prepare import Prepared, changes, device_of, evaluation_batch, from_anywhere, loader, prepare
+from striate.runs.prepare import (
+    Prepared,
+    changes,
+    device_of,
+    evaluation_batch,
+    from_anywhere,
+    loader,
+    prepare,
+    watched,
+)
 from striate.runs.tensorboard import TensorBoard, require_tensorboard
 from striate.tasks.task import Task
 
@@ -48,6 +57,16 @@ class Run:
     epochs: int
     seconds: float
     report: Path
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One entry per epoch: ``epoch`` (from 1), ``train_loss``, the metrics of ``val``, and those of ``watched``."""
+        epochs = {  # after a roll-back an epoch is written again
+            event["epoch"]: {name: value for name, value in event.items() if name != "event"}
+            for event in RunFolder(self.path).events()
+            if event["event"] == "epoch"
+        }
+        return [epochs[number] for number in sorted(epochs)]
 
     def to_json(self) -> dict[str, Any]:
         """The ``striate.run/1`` document."""
@@ -193,6 +212,10 @@ def _fit(
         if has_val
         else None
     )
+    watching = {
+        name: loader(prepared, name, batch=evaluation_batch(prepared.preprocessing.size), training=False)
+        for name in watched(prepared)
+    }
     log = Log(
         run.metrics if rank == 0 else None,
         display,
@@ -236,6 +259,7 @@ def _fit(
                 resume=state,
                 epoch_start=epoch_start,
                 on_best=keep,
+                watched=watching,
                 stop=stop,
                 name_of=lambda indices: [prepared.dataset.ids[int(index)] for index in indices],
             )
@@ -294,7 +318,7 @@ def _data_card(prepared: Prepared) -> dict[str, Any]:
         "name": dataset.name,
         "source": settings.data,
         "root": settings.root,
-        "split": {name: getattr(settings, name) for name in ("seed", "group_by", "validation")},
+        "split": {name: getattr(settings, name) for name in ("seed", "group_by", "validation", "per_class")},
         "licence": dataset.licence,
         "fingerprints": dict(prepared.splits.fingerprints),
     }
