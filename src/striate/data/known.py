@@ -84,6 +84,11 @@ def load(name: str, *, root: Path | None = None, download: bool = False) -> Data
     return replace(known.read(place), name=name, licence=known.licence)
 
 
+def is_there(name: str, root: Path | None = None) -> bool:
+    """Whether a known data set can be loaded without a download: its files lie below the root, or with striate."""
+    return name == "digits" or _find(_KNOWN[name], root or DEFAULT_ROOT) is not None
+
+
 def _find(known: Known, root: Path) -> Path | None:
     for place in known.places:
         if (root / place).is_dir() and next((root / place).glob(known.marker), None) is not None:

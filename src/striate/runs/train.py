@@ -135,6 +135,15 @@ def resume_run(run: RunFolder, *, display: Display | None = None) -> Run:
         return _fit(run, prepared, settings.batch, chosen, display, resuming=True)
 
 
+def finished_run(run: RunFolder) -> Run | None:
+    """A run that has ended, from its record, or None for one that has not."""
+    result = run.result
+    if result is None:
+        return None
+    values = {name: result[name] for name in ("metrics", "split", "best", "epochs", "seconds")}
+    return Run(path=run.path, model=run.model, report=run.report, **values)
+
+
 def settle_machine(prepared: Prepared, display: Display) -> tuple[Prepared, int, precision.Precision]:
     """Measure what the settings leave to the machine: the batch that fits, arithmetic and memory format."""
     settings, device = prepared.resolved.settings, prepared.device
