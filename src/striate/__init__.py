@@ -7,6 +7,7 @@
     striate.evaluate(run.path, split="test").metrics["top1"]
     net = striate.create("resnet20", classes=10, channels=3)
     striate.inspect("vgg16").layers[0].macs
+    striate.study("activations").findings.verdict
 
 Importing striate loads nothing heavy; each name is loaded when it is first used.
 """
@@ -14,10 +15,10 @@ Importing striate loads nothing heavy; each name is loaded when it is first used
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from striate.api import create, evaluate, inspect, resume, save_weights, train
+    from striate.api import create, evaluate, inspect, resume, save_weights, study, train
     from striate.runs.model import load
 
-__all__ = ["create", "evaluate", "inspect", "load", "resume", "save_weights", "train"]
+__all__ = ["create", "evaluate", "inspect", "load", "resume", "save_weights", "study", "train"]
 
 _HOMES = {"load": "striate.runs.model"}
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -18,6 +18,9 @@ from striate.runs.evaluate import Evaluated, evaluate_model
 from striate.runs.folder import open_run
 from striate.runs.inspecting import Subject, inspect_subject, subject
 from striate.runs.train import Run, resume_run, train_run
+
+if TYPE_CHECKING:
+    from striate.studies.run import StudyResult
 
 
 def train(
@@ -182,3 +185,29 @@ def inspect(
     else:
         raise UsageError(f"{type(model).__name__} is nothing to inspect: give a name, a path or a torch.nn.Module.")
     return inspect_subject(found, batch=batch)
+
+
+def study(
+    name: str,
+    *,
+    effort: Literal["quick", "full"] = "quick",
+    data: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    seeds: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
+) -> "StudyResult":
+    """Measure one of the field's classic claims again; see `striate.studies.run.run_study`."""
+    from striate.studies.run import run_study  # studies train with the functions above
+
+    return run_study(
+        name,
+        effort=effort,
+        data=None if data is None else os.fspath(data),
+        root=None if root is None else Path(root),
+        seeds=seeds,
+        out=None if out is None else Path(out),
+        weights=None if weights is None else os.fspath(weights),
+        display=Display(quiet=quiet),
+    )

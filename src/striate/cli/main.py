@@ -22,6 +22,7 @@ COMMANDS = {
     "models": ("striate.cli.models", "List the models that can be trained."),
     "data": ("striate.cli.data", "Check, count, show and split data."),
     "runs": ("striate.cli.runs", "List, show and compare runs."),
+    "study": ("striate.cli.study", "Measure the field's classic claims again on this machine."),
 }
 
 INTERRUPTED = 130  # the shell's own code for Ctrl-C; a training run that can be resumed exits with 7
