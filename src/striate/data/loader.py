@@ -78,6 +78,7 @@ class Loader:
         seed: of the order and of the augmentation; not negative.
         augmentation: what happens to images in training.
         shuffle: a new order in each epoch; otherwise that of ``indices``.
+        keep: keep decoded images in memory for the next epoch, where they fit.
         device: where images and truths of a batch end up.
         workers: threads that read files; by default as many as this process has CPUs.
         rank: which process this is. It gets its contiguous slice of every global batch; where a batch has fewer images
@@ -98,6 +99,7 @@ class Loader:
         seed: int,
         augmentation: Augmentation | None = None,
         shuffle: bool = True,
+        keep: bool = True,
         device: torch.device | str = "cpu",
         workers: int | None = None,
         rank: int = 0,
@@ -131,7 +133,7 @@ class Loader:
         self._rows_of_data = torch.from_numpy(self.indices)
         self._truths = dataset.truths.select(self._rows_of_data).to(self.device)
         self._named: set[int] = set()  # positions of what `skipped` holds
-        self._kept = self._shelf_that_stays()
+        self._kept = self._shelf_that_stays(keep)
         self._resident: Tensor | None = None  # the kept pixels on the device, once nothing is left to read
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
@@ -291,7 +293,7 @@ class Loader:
         shape = (count, self.preprocessing.channels, *self.preprocessing.size)
         return _Shelf(torch.empty(shape, dtype=torch.uint8, pin_memory=pinned))
 
-    def _shelf_that_stays(self) -> _Shelf | None:
+    def _shelf_that_stays(self, keep: bool) -> _Shelf | None:
         """Room for all images, where they are small enough and their pixels are the same in every epoch."""
         images, preprocessing, count = self.dataset.images, self.preprocessing, len(self.indices)
         if isinstance(images, ImageArrays) and images.pixels.shape[1:3] == preprocessing.size:
@@ -306,7 +308,7 @@ class Loader:
             return shelf
         crops = self.augmentation is not None and self.augmentation.crop is not None
         size = count * preprocessing.channels * math.prod(preprocessing.size)
-        return None if crops or size > min(KEPT_BYTES, _memory() // KEPT_SHARE) else self._shelf(count)
+        return None if not keep or crops or size > min(KEPT_BYTES, _memory() // KEPT_SHARE) else self._shelf(count)
 
 
 def _memory() -> int:
