@@ -7,8 +7,10 @@ import pytest
 
 from striate.viz.charts import (
     Bar,
+    Bars,
     Mark,
     Series,
+    bar_groups,
     bar_list,
     heat_map,
     line_chart,
@@ -45,6 +47,8 @@ def charts(name: str) -> list[str]:
         line_chart(name, [], x_label="epoch"),
         bar_list(name, [Bar(name=name, value=1, text=name)], unit=name),
         bar_list(name, []),
+        bar_groups(name, [name], [Bars(name=name, values=[1], texts=[name])] * 2, unit=name),
+        bar_groups(name, [], []),
         heat_map(name, counts, [name, "b"]),
         reliability_diagram(name, np.arange(15), half, half),
     ]
@@ -160,6 +164,30 @@ def test_bars_are_as_long_as_their_values():
     assert wide[0] == pytest.approx(4 * wide[1], rel=0.01)
     assert wide[2] <= 1
     assert {"a", "4", "b", "1"} <= set(texts(root))
+
+
+def test_grouped_bars_and_their_intervals_share_one_scale():
+    bars = [
+        Bars(name="one", values=[2, math.nan], low=[1, math.nan], high=[4, math.nan]),
+        Bars(name="two", values=[1, 3], texts=["a bit", "more"]),
+    ]
+    root = drawn(bar_groups("t", ["left", "right"], bars))
+    groups = {str(e.findtext(f"{SVG}title")): e for e in root.iter(f"{SVG}g")}
+    assert set(groups) == {"left, one: 2", "left, two: a bit", "right, two: more"}  # what is missing has no bar
+    rects = {name: e.find(f"{SVG}rect") for name, e in groups.items()}
+    begin, wide = {}, {}
+    for name, rect in rects.items():
+        assert rect is not None
+        begin[name], wide[name] = float(rect.get("x", 0)), float(rect.get("width", 0))
+    assert len(set(begin.values())) == 1
+    assert wide["left, one: 2"] == pytest.approx(2 * wide["left, two: a bit"], rel=0.01)
+    assert wide["right, two: more"] == pytest.approx(3 * wide["left, two: a bit"], rel=0.01)
+    whisker = groups["left, one: 2"].find(f"{SVG}path")
+    assert whisker is not None
+    start, stop = (float(v) for v in re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", whisker.get("d", ""))[0])
+    left, step = begin["left, one: 2"], wide["left, two: a bit"]
+    assert (start - left, stop - left) == pytest.approx((step, 4 * step), rel=0.01)
+    assert {"one", "two", "left", "right", "a bit"} <= set(texts(root))
 
 
 def test_heat_map_shows_every_count():

@@ -36,6 +36,7 @@ STYLE = """\
 .chart .band { stroke: none; fill-opacity: .16; }
 .chart .dot { stroke: var(--paper); stroke-width: 1.5; }
 .chart .mark { stroke: var(--ink); stroke-opacity: .5; stroke-dasharray: 3 3; }
+.chart .whisker { fill: none; stroke: var(--ink); stroke-width: 1.5; stroke-opacity: .75; }
 .chart .right { fill: var(--right); }
 .chart .wrong { fill: var(--wrong); }
 .chart .hover { pointer-events: all; }
@@ -85,6 +86,17 @@ class Bar:
     name: str
     value: float  # 0 or more
     text: str = ""  # stands at the end of the bar; the value when left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars:
+    """One colour of a chart of bars: a value for each of its groups. Values that are not finite leave a gap."""
+
+    name: str
+    values: Sequence[float]  # 0 or more
+    low: Sequence[float] | None = None  # an interval around each value, shown as a whisker; as long as values
+    high: Sequence[float] | None = None
+    texts: Sequence[str] | None = None  # at the ends of the bars; the values when left out
 
 
 def standalone(svg: str) -> str:
@@ -215,6 +227,71 @@ def bar_list(
         )
     summary = "; ".join(f"{bar.name}: {text}" for bar, text in zip(bars, texts, strict=True))
     return _svg(title, summary or "No values.", width, 40 + 22 * len(bars), parts)
+
+
+def bar_groups(
+    title: str,
+    groups: Sequence[str],
+    bars: Sequence[Bars],
+    *,
+    unit: str = "",
+    limit: float | None = None,
+    width: int = 460,
+) -> str:
+    """Several values for each of several things, as horizontal bars side by side, with intervals where there are any.
+
+    Args:
+        title: what is shown.
+        groups: the names of the things, from top to bottom.
+        bars: one or more colours, each with a value per group; a legend names them when there are several.
+        unit: of the values, beside the title.
+        limit: the value of a bar of full length; the greatest that is shown when left out.
+        width: of the drawing in user units; pages scale it.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    names = [shorten(name, 30) for name in groups]
+    texts = [list(each.texts) if each.texts else [_number(value) for value in each.values] for each in bars]
+    ends = [value for each in bars for value in (*each.values, *(each.high or ())) if math.isfinite(value)]
+    full = limit or max(ends, default=0) or 1
+    legend, legend_height = _legend([each.name for each in bars], width) if len(bars) > 1 else ([], 0)
+    left = 8 + CHARACTER * 12 * max((len(name) for name in names), default=0)
+    room = width - left - 12 - CHARACTER * 12 * max((len(text) for row in texts for text in row), default=0)
+    thick = 16 if len(bars) == 1 else 12
+    step = (thick + 2) * len(bars) + (4 if len(bars) == 1 else 10)
+    top = 34 + legend_height
+    parts = [_title(title, unit), *legend]
+    said: list[str] = []
+
+    def place(value: float) -> float:
+        return left + room * min(1.0, max(0.0, value / full))
+
+    for group, name in enumerate(names):
+        y = top + step * group
+        parts.append(_text(left - 8, y + (thick + 2) * len(bars) / 2 + 3, name, "end", "strong"))
+        for index, each in enumerate(bars):
+            value, row = each.values[group], y + (thick + 2) * index
+            if not math.isfinite(value):
+                continue
+            end, middle = place(value), row + thick / 2
+            whisker = ""
+            if each.low is not None and each.high is not None and math.isfinite(each.high[group] - each.low[group]):
+                start, stop = place(each.low[group]), place(each.high[group])
+                whisker = (
+                    f'<path class="whisker" d="M{start:.1f} {middle:.1f}H{stop:.1f}M{start:.1f} {middle - 4:.1f}v8'
+                    f'M{stop:.1f} {middle - 4:.1f}v8"/>'
+                )
+                end = max(end, stop)
+            label = f"{groups[group]}, {each.name}: {texts[index][group]}"
+            said.append(label)
+            parts.append(
+                f'<g><rect fill="var(--c{index % 6})" x="{left:.1f}" y="{row}" '
+                f'width="{max(place(value) - left, 1):.1f}" height="{thick}" rx="2"/>{whisker}'
+                f"{_text(end + 6, middle + 4, texts[index][group], 'start', size=12 if thick == 16 else 11)}"
+                f"<title>{escape(label)}</title></g>"
+            )
+    return _svg(title, "; ".join(said) or "No values.", width, top + 6 + step * len(names), parts)
 
 
 def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, size: int = 640) -> str:
