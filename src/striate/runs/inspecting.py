@@ -103,7 +103,7 @@ def subject(
         if not is_official(weights) or images[0] != 3:
             return found
         trained = official(model, weights)
-        return replace(found, preprocessing=replace(_preprocessing(found), mean=trained.mean, std=trained.std))
+        return replace(found, preprocessing=replace(preprocessing_of(found), mean=trained.mean, std=trained.std))
     with torch.device("cpu" if weights else "meta"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = catalog.create(model, classes=classes or own_classes, channels=images[0], size=images[1:])
@@ -156,11 +156,11 @@ def measure_fields(
             if unknown
             else f"{found.name} keeps no positions: every unit sees the whole image."
         )
-    pixels = None if image is None else _preprocessing(found).pixels(read_image(image))
+    pixels = None if image is None else preprocessing_of(found).pixels(read_image(image))
     batch: Tensor = (
         noise(found.images)
         if pixels is None
-        else torch.from_numpy(_preprocessing(found).normalise(pixels[None])).contiguous()
+        else torch.from_numpy(preprocessing_of(found).normalise(pixels[None])).contiguous()
     )
     fields = tuple(effective_field(found.network, inspection, name, batch) for name in stages or places)
     return FieldsOnImage(image=pixels, fields=fields)
@@ -194,14 +194,15 @@ def compare_with_data(
     skipped = len(images.paths) - len(sizes) if isinstance(images, ImageFiles) else 0
     height, width = found.images[1:]
     scaled = np.array(sizes, dtype=np.float64)
-    if _preprocessing(found).resize == "pad":
+    if preprocessing_of(found).resize == "pad":
         scaled *= np.minimum(1, np.minimum(height / scaled[:, 0], width / scaled[:, 1]))[:, None]
     else:
         scaled[:] = (height, width)
     return [field_against_sizes(field, scaled) for field in fields], skipped
 
 
-def _preprocessing(found: Subject) -> Preprocessing:
+def preprocessing_of(found: Subject) -> Preprocessing:
+    """What makes the input of an image: what the model says, or the usual one of ImageNet."""
     if found.preprocessing is not None:
         return found.preprocessing
     channels, height, width = found.images

@@ -1,4 +1,4 @@
-"""A trained model, ready to use: `load` it, then `Model.predict` images of any kind."""
+"""A trained model, ready to use: `load` it, then `Model.predict` or `Model.embed` images of any kind."""
 
 import glob
 import os
@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ from torch import Tensor
 from striate.core.annotations import Classification, Classifications
 from striate.core.batch import Batch
 from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, quiet, read_image
-from striate.data.preprocess import Pixels
+from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, UsageError
+from striate.models.contract import Classifier
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import device_of
 from striate.tasks.task import Task
+
+if TYPE_CHECKING:
+    from striate.runs.features import Extractor
 
 SCHEMA = "striate.predictions/1"
 BATCH = 64
@@ -116,6 +120,16 @@ class Predictions(Sequence[Prediction]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """What a network makes of images at one of its layers, in their order, and what could not be read."""
+
+    values: NDArray[np.float32]  # (M, D), a row per image that could be read
+    sources: tuple[str, ...]  # M names
+    layer: str
+    failed: tuple[Failed, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Chunk:
     """Some of the sources: what was read of them, and what was not."""
 
@@ -156,20 +170,17 @@ class Model:
         Returns:
             A prediction per readable image, in the order of the sources; the others are listed under ``failed``.
         """
-        if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor):
-            sources = [sources]
         names: list[str] = []
         sizes: list[tuple[int, int]] = []
         parts = [Classifications(labels=torch.empty(0, dtype=torch.int64), scores=torch.empty(0, len(self.classes)))]
         failed: list[Failed] = []
-        with ThreadPoolExecutor() as pool:
-            for chunk in self._chunks(pool, enumerate(sources), batch):
-                failed += chunk.failed
-                if chunk.pixels:
-                    names += chunk.names
-                    sizes += chunk.sizes
-                    pixels = self.card.preprocessing.normalise(np.stack(chunk.pixels))
-                    parts.append(self.predict_tensor(torch.from_numpy(pixels)))
+        for chunk in _chunks(sources, self.card.preprocessing, batch):
+            failed += chunk.failed
+            if chunk.pixels:
+                names += chunk.names
+                sizes += chunk.sizes
+                pixels = self.card.preprocessing.normalise(np.stack(chunk.pixels))
+                parts.append(self.predict_tensor(torch.from_numpy(pixels)))
         if failed:
             warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
         return Predictions(
@@ -181,34 +192,31 @@ class Model:
             failed=tuple(failed),
         )
 
-    def _chunks(self, pool: ThreadPoolExecutor, sources: Iterator[tuple[int, Source]], batch: int) -> Iterator[_Chunk]:
-        """Batches of read images, in order; large files are read by threads, some batches ahead."""
-        ahead = max(1, os.cpu_count() or 1)
-        waiting: deque[Future[_Chunk]] = deque()
-        while True:
-            while len(waiting) < ahead and (chunk := list(islice(sources, batch))):
-                if not waiting and not _large(chunk[0][1]):  # the first speaks for its batch
-                    yield self._read(chunk)
-                else:
-                    waiting.append(pool.submit(self._read, chunk))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
+    def embed(self, sources: Iterable[Source] | Source, *, layer: str | None = None, batch: int = BATCH) -> Embedded:
+        """What the network makes of images at one of its layers, as numbers to compare images by.
 
-    def _read(self, sources: list[tuple[int, Source]]) -> _Chunk:
-        """Read and preprocess numbered sources."""
-        chunk = _Chunk(names=[], sizes=[], pixels=[], failed=[])
-        with quiet:
-            for number, source in sources:
-                name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
-                try:
-                    image = pixels_of(source, name)
-                    chunk.pixels.append(self.card.preprocessing.pixels(image))
-                    chunk.sizes.append((image.shape[0], image.shape[1]))
-                    chunk.names.append(name)
-                except DataError as error:
-                    chunk.failed.append(Failed(source=name, error=str(error)))
-        return chunk
+        Args:
+            sources: as for `predict`.
+            layer: a stage's name or the path of a module; what goes into the last full layer when left out. Maps are
+                averaged over their positions.
+            batch: images at once.
+
+        Returns:
+            (M, D) float32 for the M readable images, in the order of the sources; the others are listed under
+            ``failed``.
+
+        Raises:
+            UsageError: there is no such layer.
+        """
+        from striate.runs.features import Extractor
+
+        network, preprocessing = self.task.network, self.card.preprocessing
+        assert isinstance(network, Classifier)
+        extractor = Extractor(network, preprocessing, layer=layer, device=self.device)
+        found = embed_images(extractor, sources, batch=batch)
+        if found.failed:
+            warnings.warn(f"{len(found.failed)} inputs could not be read; `failed` names them", stacklevel=2)
+        return found
 
     @torch.inference_mode()
     def predict_tensor(self, images: Tensor) -> Classifications:
@@ -228,6 +236,55 @@ class Model:
             indices=torch.arange(count),
         )
         return self.task.predict(batch).to("cpu")
+
+
+def embed_images(extractor: "Extractor", sources: Iterable[Source] | Source, *, batch: int = BATCH) -> Embedded:
+    """Embed images of any kind; see `Model.embed`."""
+    names: list[str] = []
+    parts = [np.empty((0, extractor.dimension), dtype=np.float32)]
+    failed: list[Failed] = []
+    for chunk in _chunks(sources, extractor.preprocessing, batch):
+        failed += chunk.failed
+        if chunk.pixels:
+            names += chunk.names
+            pixels = extractor.preprocessing.normalise(np.stack(chunk.pixels))
+            parts.append(extractor(torch.from_numpy(pixels)).cpu().numpy())
+    return Embedded(values=np.concatenate(parts), sources=tuple(names), layer=extractor.layer, failed=tuple(failed))
+
+
+def _chunks(sources: Iterable[Source] | Source, preprocessing: Preprocessing, batch: int) -> Iterator[_Chunk]:
+    """Batches of read images, in order; large files are read by threads, some batches ahead."""
+    if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor):
+        sources = [sources]
+    numbered = enumerate(sources)
+    ahead = max(1, os.cpu_count() or 1)
+    waiting: deque[Future[_Chunk]] = deque()
+    with ThreadPoolExecutor() as pool:
+        while True:
+            while len(waiting) < ahead and (chunk := list(islice(numbered, batch))):
+                if not waiting and not _large(chunk[0][1]):  # the first speaks for its batch
+                    yield _read(chunk, preprocessing)
+                else:
+                    waiting.append(pool.submit(_read, chunk, preprocessing))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+
+
+def _read(sources: list[tuple[int, Source]], preprocessing: Preprocessing) -> _Chunk:
+    """Read and preprocess numbered sources."""
+    chunk = _Chunk(names=[], sizes=[], pixels=[], failed=[])
+    with quiet:
+        for number, source in sources:
+            name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+            try:
+                image = pixels_of(source, name)
+                chunk.pixels.append(preprocessing.pixels(image))
+                chunk.sizes.append((image.shape[0], image.shape[1]))
+                chunk.names.append(name)
+            except DataError as error:
+                chunk.failed.append(Failed(source=name, error=str(error)))
+    return chunk
 
 
 def _large(source: Source) -> bool:
