@@ -152,7 +152,7 @@ def split(
         UsageError: fractions, ``validation`` or ``group_by`` that do not fit.
     """
     _check_fractions(fractions)
-    keys = None if group_by is None else _group_keys(dataset, group_by)
+    keys = None if group_by is None else group_keys(dataset, group_by)
     official = {name: rows for name, rows in dataset.splits.items() if len(rows)}
     notes: list[str] = []
     how = f", seed {seed}" + (f", grouped by {group_by!r}" if group_by else "")
@@ -229,7 +229,7 @@ def _check_validation(share: float, most: float, what: str) -> None:
         )
 
 
-def _group_keys(dataset: Dataset, group_by: str) -> list[str]:
+def group_keys(dataset: Dataset, group_by: str) -> list[str]:
     """The group of every image; one without a group is its own."""
     if group_by in dataset.groups:
         column = dataset.groups[group_by]

@@ -115,7 +115,7 @@ def evaluate_model(
                 for note in splits.notes:
                     display.say(f"Note: {note}.")
         elif own or dataset.splits or split not in (None, "all"):
-            splits = _split_again(dataset, card)
+            splits = split_again(dataset, card)
         else:
             splits = whole(dataset)
         chosen = split or headline_split(splits)
@@ -140,7 +140,7 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _split_again(dataset: Dataset, card: Card) -> Splits:
+def split_again(dataset: Dataset, card: Card) -> Splits:
     """The split as it was drawn for the model's training; of other data, one drawn the same way."""
     how = card.data.get("split") or {}
     validation = how.get("validation", "auto")
