@@ -116,12 +116,13 @@ class Lab:
                 write_text(diverged, str(error))
                 raise
 
-    def once(self, label: str, compute: Callable[[], Any]) -> Any:
+    def once(self, label: str, compute: Callable[..., Any], *arguments: Any) -> Any:
         """Measure something else, or give back what was measured before.
 
         Args:
             label: names the measurement within the study; what it depends on (a seed, a size) belongs to it.
             compute: gives anything that JSON holds, and is called at most once.
+            arguments: what it is called with.
 
         Returns:
             The result as JSON gives it back: tuples are lists, keys are text, NaN and infinities are None.
@@ -134,7 +135,7 @@ class Lab:
                     raise ValueError(f"{label!r} and {document['label']!r} would share the file {file.name}")
                 return document["result"]
             with timed():
-                result = _finite(compute())
+                result = _finite(compute(*arguments))
             write_text(file, json.dumps({"label": label, "result": result}, indent=1, allow_nan=False))
             return json.loads(json.dumps(result))
 
