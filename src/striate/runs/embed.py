@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ from striate.errors import DataError, UsageError
 from striate.models.contract import Classifier
 from striate.runs.checkpoints import is_official
 from striate.runs.embeddings import About, Embeddings, open_embeddings, write_embeddings
-from striate.runs.features import Extractor, extract
+from striate.runs.features import Extractor, cache_folder, extract
 from striate.runs.inspecting import FRESH, preprocessing_of, subject
 from striate.runs.model import expand
 from striate.runs.prepare import device_of, unreadable
 
+MAX_BAD = 0.01  # as for training
 LISTED = 20  # bad files that are named one by one
 
 
@@ -171,14 +173,69 @@ def _files(names: Sequence[str]) -> Gathered:
     return Gathered(dataset=dataset, folder=where, data=None, root=None)
 
 
-def embed_images_of(
+def embed_sources(
+    model: str,
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    out: Path | None = None,
+    layer: str | None = None,
+    weights: str | None = None,
+    origin: str | None = None,
+    part: str = "all",
+    root: Path | None = None,
+    download: bool = False,
+    max_bad: float = MAX_BAD,
+    cache: str = "auto",
+    device: str = "auto",
+    display: Display,
+) -> Embeddings:
+    """Embed what a person named, as `open_model`, `gather` and `embed_dataset` say.
+
+    Args:
+        model: see `open_model`; with it ``weights``, ``origin`` and ``download``.
+        sources: see `gather`; with it ``root`` and ``download``.
+        out: the file; ``<name>.embeddings`` in the working folder when left out.
+        layer: see `embed_dataset`; with it ``part``, ``max_bad`` and ``device``.
+        weights: of a named network.
+        origin: whose names they have.
+        part: of the data.
+        root: of a known data set.
+        download: what is not there yet.
+        max_bad: share of unreadable images.
+        cache: ``auto``, ``none`` or a folder, see `striate.runs.features.cache_folder`.
+        device: to compute on.
+        display: for people.
+    """
+    if out is not None:
+        refuse_out(out)
+    gathered = gather(sources, root=root, download=download and len(sources) == 1 and os.fspath(sources[0]) in NAMES)
+    opened = open_model(model, weights=weights, origin=origin, download=download)
+    written = embed_dataset(
+        opened,
+        gathered,
+        out or Path(f"{gathered.dataset.name}.embeddings"),
+        layer=layer,
+        part=part,
+        max_bad=max_bad,
+        cache=cache_folder(cache),
+        device=device,
+        display=display,
+    )
+    display.say(
+        f"Embeddings: {written.path}, {len(written):,} images, {written.path.stat().st_size / 1e6:,.1f} MB. "
+        f"Next: striate search {shlex.quote(str(written.path))} IMAGE"
+    )
+    return written
+
+
+def embed_dataset(
     model: OpenedModel,
     gathered: Gathered,
     out: Path,
     *,
     layer: str | None = None,
     part: str = "all",
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     cache: Path | None,
     device: str = "auto",
     display: Display,
@@ -259,8 +316,7 @@ def _ids(gathered: Gathered, rows: Indices) -> list[str]:
     """What names each image: for a file its path from the folder."""
     dataset = gathered.dataset
     if isinstance(dataset.images, ImageArrays):
-        ids: list[str] = [dataset.ids[row] for row in rows.tolist()]
-        return ids
+        return [dataset.ids[int(row)] for row in rows]
     assert isinstance(dataset.images, ImageFiles)
     assert gathered.folder is not None
     paths = [dataset.images.paths[row].absolute() for row in rows.tolist()]

@@ -151,8 +151,7 @@ class Embeddings:
             )
         if not np.isfinite(queries).all():
             raise UsageError("a query holds numbers that are not finite.")
-        if not 1 <= top <= len(self):
-            raise UsageError(f"{top} neighbours were asked for, but {self.path} holds {len(self):,} images (--top).")
+        self.check_top(top)
         vectors = queries.astype(np.float32)
         if not approximately:
             return nearest(self.values, self.norms, vectors, top)
@@ -161,6 +160,11 @@ class Embeddings:
         file = index_path(self.path, self.about.key, self.norms)
         index = open_index(file, self.values, display=display or Display(quiet=True))
         return approximate(index, self.values, vectors, top)
+
+    def check_top(self, top: int) -> None:
+        """Raise `UsageError` where there are not so many images."""
+        if not 1 <= top <= len(self):
+            raise UsageError(f"{top} neighbours were asked for, but {self.path} holds {len(self):,} images (--top).")
 
     @property
     def many(self) -> bool:
@@ -234,9 +238,10 @@ class Embeddings:
         Raises:
             StriateError: the data set is not there.
         """
-        if self.about.data is None:
-            folder = Path(self.folder or "/")
+        if self.folder is not None:
+            folder = Path(self.folder)
             return ImageFiles([folder / id_ for id_ in self.ids])
+        assert self.about.data is not None
         from striate.data.open import open_dataset
 
         return open_dataset(self.about.data, root=None if self.root is None else Path(self.root)).images
@@ -248,12 +253,29 @@ class Embeddings:
     def _picture(self, row: int) -> Pixels | None:
         try:
             return self.images.read(self.place(row))
-        except (StriateError, IndexError):
+        except (StriateError, IndexError):  # IndexError: the data set is shorter now
             return None
+
+    def file(self, row: int) -> str | None:
+        """Where the file of an image lies, None where the images are no files."""
+        return None if self.folder is None else str(Path(self.folder, self.ids[row]))
 
     def place(self, row: int) -> int:
         """Row of an image in `images`."""
-        return row if self.about.data is None else int(self.rows[row])
+        return row if self.folder is not None else int(self.rows[row])
+
+
+def picture_path(out: Path | None, embeddings: Path, suffix: str) -> Path:
+    """Where a picture or page goes: ``out``, or beside the embeddings' name in the working folder.
+
+    Raises:
+        UsageError: ``out`` is a folder, or the name of another kind of file.
+    """
+    path = out or Path(embeddings.stem + suffix)
+    kind = Path(suffix).suffix
+    if path.is_dir() or path.suffix.lower() != kind:
+        raise UsageError(f"--out {path} must name a {kind} file, as in {embeddings.stem}{suffix}.")
+    return path
 
 
 def write_embeddings(
@@ -336,6 +358,7 @@ def open_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         and bool(np.isfinite(arrays["norms"]).all())
         and int(arrays["labels"].min()) >= -1
         and int(arrays["labels"].max()) < len(about.classes)
+        and (about.folder is None) != (about.data is None)
     )
     if not fits:
         raise DataError(f"{path} is damaged: its parts do not belong together. Embed the images again.")

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw
 
-from striate.viz.canvas import INK, LINE, MUTED, PAPER, Pixels, fit_image, write
+from striate.viz.canvas import INK, LINE, MUTED, PAPER, STRONG, Pixels, fit_image, write
 
 SMALL, LARGE = 112, 176  # side of a cell in pixels for small images (at most 64 pixels) and others
 GAP = 12
 FONT_SIZE = 13
 LINE_HEIGHT = 17
 WIDTH = 1280  # a sheet is about this wide at most
+SEARCH_WIDTH = 1380  # six hits beside a query
+ABSENT = (244, 245, 247)  # ground of a tile without an image
 
 
 def contact_sheet(images: Sequence[Pixels], captions: Sequence[str] = (), *, columns: int | None = None) -> Image.Image:
@@ -89,6 +92,74 @@ def comparison_sheet(
         for column, version in enumerate(versions):
             _paste(sheet, draw, version, start + column * (cell + GAP), y, cell)
     return sheet
+
+
+def search_sheet(
+    queries: Sequence[Pixels],
+    hits: Sequence[Sequence[Pixels]],
+    captions: Sequence[str],
+    hit_captions: Sequence[Sequence[str]],
+) -> Image.Image:
+    """One row per query: the image, and beside it what was found for it, on as many lines as it takes.
+
+    Args:
+        queries: (H, W, 1) or (H, W, 3) uint8 each, of any sizes.
+        hits: for each query, any number of images, the nearest first.
+        captions: one per query.
+        hit_captions: one per hit; a caption may have lines.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ValueError: there is no query, or another number of captions than of images.
+    """
+    fits = len(queries) == len(hits) == len(captions) == len(hit_captions) and all(
+        len(row) == len(texts) for row, texts in zip(hits, hit_captions, strict=False)
+    )
+    if not queries or not fits:
+        raise ValueError("a search sheet takes one or more queries, and a caption for each of them and of their hits.")
+    cell = _cell([*queries, *(image for row in hits for image in row)])
+    lines = max((caption.count("\n") + 1 for row in hit_captions for caption in row), default=1)
+    aside = 2 * GAP  # the hits stand a little apart
+    fitting = max(1, (SEARCH_WIDTH - 2 * GAP - aside - cell) // (cell + GAP))
+    most = max((len(row) for row in hits), default=0)
+    # On two lines as evenly as can be, rather than one full line and a rest.
+    columns = max(1, math.ceil(most / math.ceil(most / fitting))) if most else 1
+    pitch = cell + 6 + LINE_HEIGHT * lines + GAP
+    heights = [max(1, math.ceil(len(row) / columns)) * pitch for row in hits]
+    between = 2 * GAP
+    size = (2 * GAP + cell + aside + columns * (cell + GAP), GAP + sum(heights) + between * (len(queries) - 1))
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = GAP
+    for query, row, caption, texts, height in zip(queries, hits, captions, hit_captions, heights, strict=True):
+        if top > GAP:
+            draw.line((GAP, top - between // 2 - GAP // 2, size[0] - GAP, top - between // 2 - GAP // 2), fill=LINE)
+        _paste(sheet, draw, query, GAP, top, cell)
+        draw.rectangle((GAP - 3, top - 3, GAP + cell + 2, top + cell + 2), outline=STRONG, width=2)
+        write(draw, (GAP, top + cell + 5), caption, width=cell, size=FONT_SIZE, colour=STRONG)
+        for index, (image, text) in enumerate(zip(row, texts, strict=True)):
+            x = 2 * GAP + cell + aside + index % columns * (cell + GAP)
+            y = top + index // columns * pitch
+            _paste(sheet, draw, image, x, y, cell)
+            for number, line in enumerate(text.split("\n")):
+                place = (x, y + cell + 5 + number * LINE_HEIGHT)
+                write(draw, place, line, width=cell, size=FONT_SIZE, colour=MUTED if number else INK)
+        top += height + between
+    return sheet
+
+
+def absent() -> Pixels:
+    """What stands for an image that is not there any more: (H, W, 3) uint8."""
+    tile = Image.new("RGB", (LARGE, LARGE), ABSENT)
+    draw = ImageDraw.Draw(tile)
+    draw.line((0, 0, LARGE, LARGE), fill=LINE, width=2)
+    draw.line((0, LARGE, LARGE, 0), fill=LINE, width=2)
+    middle = LARGE // 2
+    draw.rectangle((30, middle - 14, LARGE - 30, middle + 14), fill=ABSENT)
+    write(draw, (middle, middle), "not there", width=LARGE, size=FONT_SIZE, colour=MUTED, anchor="mm")
+    return np.asarray(tile)
 
 
 def _cell(images: Sequence[Pixels]) -> int:
