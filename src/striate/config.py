@@ -23,9 +23,14 @@ def setting(
     above: float | None = None,
     low: float | None = None,
     high: float | None = None,
+    also: str | None = None,
 ) -> T:
-    """A field with its group, help and range; ``above`` excludes its end, ``low`` and ``high`` include theirs."""
-    return field(default=default, metadata={"group": group, "help": help, "above": above, "low": low, "high": high})
+    """A field with its group, help and range, and another name of its flag.
+
+    ``above`` excludes its end, ``low`` and ``high`` include theirs.
+    """
+    limits = {"above": above, "low": low, "high": high}
+    return field(default=default, metadata={"group": group, "help": help, "also": also, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,14 @@ class TrainSettings:
     # What the network sees
     size: str = setting("auto", "images", "input size in pixels: H, HxW, or auto from the model and the data")
     resize: Literal["auto", "crop", "stretch", "pad"] = setting("auto", "images", "how an image gets that size")
+    interpolation: Literal["auto", "bilinear", "bicubic"] = setting(
+        "auto", "images", "how an image is resized; auto: as for the weights to start from, else bilinear"
+    )
+    normalise: Literal["auto", "checkpoint", "data", "imagenet", "half", "none"] = setting(
+        "auto",
+        "images",
+        "mean and deviation of the input; auto: as for the weights to start from, else of the data; half: 0.5 and 0.5",
+    )
     channels: Literal["auto", "1", "3"] = setting("auto", "images", "1: grey, 3: colour")
     augment: str = setting(
         "auto", "images", "policy, with options: none, light, standard, strong, geometric(rotation=10)"
@@ -58,11 +71,48 @@ class TrainSettings:
     cutmix: float = setting(0.0, "images", "alpha of cutmix; 0: off", low=0)
 
     # What learns
-    model: str = setting("auto", "model", "catalog name or layer pattern")
+    model: str = setting("auto", "model", "catalog name or layer pattern; auto: the weights' own, or by the images")
     weights: str | None = setting(
-        None, "model", "none, a model file, a checkpoint, or an official one such as torchvision:IMAGENET1K_V1"
+        None,
+        "model",
+        "none, a run, a model file, a checkpoint, or an official one such as torchvision:IMAGENET1K_V1",
+        also="from",
     )
     origin: str | None = setting(None, "model", "library whose names a checkpoint has: torchvision, timm, ...")
+
+    # What is taken over from the weights
+    transfer: Literal["none", "features", "finetune", "auto"] = setting(
+        "none",
+        "transfer",
+        "none: train all of it; features: freeze it and fit a classifier; finetune: head first; auto: by measuring",
+    )
+    classifier: Literal["logistic", "svm", "softmax", "knn"] = setting(
+        "logistic", "transfer", "what is fitted on features"
+    )
+    layer: str = setting("auto", "transfer", "stage that features are taken from; auto: what goes into the last layer")
+    penalty: float | Auto = setting(
+        "auto",
+        "transfer",
+        "1/C of the classifier, weight decay of softmax, neighbours of knn; auto: cross-validated",
+        above=0,
+    )
+    folds: int = setting(5, "transfer", "parts that cross-validation cuts the training images into", low=2)
+    cache: str = setting("auto", "transfer", "folder that keeps computed features; none: keep none")
+    unfreeze: str = setting("all", "transfer", "stages that finetune trains, from the last on: a number, or all")
+    head_epochs: int | Auto = setting(
+        "auto", "transfer", "epochs of the new head alone, all else frozen; auto: a fifth of them", low=0
+    )
+    gradual: bool = setting(False, "transfer", "unfreeze one stage more in each epoch, from the last on")
+    layer_decay: float | Auto = setting(
+        "auto",
+        "transfer",
+        "learning rate of a stage over that of the next one; auto: 1/2.6 in finetune",
+        above=0,
+        high=1,
+    )
+    teacher: str | None = setting(None, "transfer", "run or model file whose soft answers are learnt too")
+    temperature: float = setting(4.0, "transfer", "softens the teacher's answers", above=0)
+    teacher_share: float = setting(0.9, "transfer", "weight of the teacher's answers in the loss", low=0, high=1)
 
     # How it learns
     epochs: int = setting(20, "training", "passes over the training images", low=1)

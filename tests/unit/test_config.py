@@ -43,7 +43,7 @@ def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epoch": 3}, "unknown setting 'epoch' (command line). Did you mean 'epochs'?"),
+        ({"epoch": 3}, "unknown setting 'epoch' (command line). Did you mean 'epochs'"),
         ({"epochs": 0}, "epochs = 0 (command line) does not fit: it takes a whole number, at least 1"),
         ({"epochs": 2.5}, "epochs = 2.5"),
         ({"lr": "fast"}, "it takes a number, above 0 or auto"),

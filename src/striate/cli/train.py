@@ -17,6 +17,7 @@ GROUPS = {
     "data": "Data",
     "images": "What the network sees",
     "model": "Model",
+    "transfer": "What is taken over from the weights",
     "training": "How it learns",
     "machine": "How it runs",
 }
@@ -47,6 +48,7 @@ def settings_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         if field.name == "data":
             continue
         flag = "--" + field.name.replace("_", "-")
+        also = [f"--{field.metadata['also']}"] if field.metadata["also"] else []
         shown = "" if field.default in (None, "auto") else f"  [{str(field.default).lower()}]"
         kind: Any = field.type
         switch = kind is bool or bool in get_args(kind)
@@ -54,6 +56,7 @@ def settings_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar = "|".join(choices) if choices else _metavar(kind)
         option = click.option(
             f"{flag}/--no-{flag[2:]}" if switch else flag,
+            *also,
             field.name,
             default=None,
             metavar=None if switch else metavar,

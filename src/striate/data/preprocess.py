@@ -15,6 +15,7 @@ from PIL import Image
 from striate.errors import UsageError
 
 Resize = Literal["crop", "stretch", "pad"]
+Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
 
 
@@ -22,7 +23,7 @@ Pixels = NDArray[np.uint8]
 class Preprocessing:
     """How an image becomes a network's input; stored in the model file.
 
-    Resizing is bilinear with antialiasing (Pillow). Images that already have the right size are not touched.
+    Resizing is antialiased (Pillow). Images that already have the right size are not touched.
     """
 
     size: tuple[int, int]  # height, width in pixels
@@ -34,10 +35,13 @@ class Preprocessing:
     resize: Resize = "crop"
     crop_fraction: float = 1.0
     fill: int = 0  # grey value of the border that `pad` adds
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
             raise UsageError(f"resize {self.resize!r} is not one of {', '.join(get_args(Resize))}.")
+        if self.interpolation not in get_args(Interpolation):
+            raise UsageError(f"interpolation {self.interpolation!r} is not one of {', '.join(get_args(Interpolation))}.")
         if self.channels not in (1, 3) or not len(self.mean) == len(self.std) == self.channels:
             raise UsageError(
                 f"channels must be 1 or 3, with as many means and standard deviations; got {self.channels} channels, "
@@ -71,19 +75,19 @@ class Preprocessing:
 
     def _resized(self, picture: Image.Image) -> Image.Image:
         height, width = self.size
-        bilinear = Image.Resampling.BILINEAR
+        kernel = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
         if self.resize == "stretch":
-            return picture.resize((width, height), bilinear)
+            return picture.resize((width, height), kernel)
         if self.resize == "crop":
             scale = max(width / picture.width, height / picture.height) / self.crop_fraction
             # min: rounding may make the box larger than the picture by the last bit, which Pillow refuses
             crop_width, crop_height = min(picture.width, width / scale), min(picture.height, height / scale)
             left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
-            return picture.resize((width, height), bilinear, box=(left, top, left + crop_width, top + crop_height))
+            return picture.resize((width, height), kernel, box=(left, top, left + crop_width, top + crop_height))
         scale = min(1.0, width / picture.width, height / picture.height)
         if scale < 1.0:
             inner = (max(1, math.floor(picture.width * scale)), max(1, math.floor(picture.height * scale)))
-            picture = picture.resize(inner, bilinear)
+            picture = picture.resize(inner, kernel)
         canvas = Image.new(picture.mode, (width, height), self.fill if self.channels == 1 else (self.fill,) * 3)
         canvas.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
         return canvas

@@ -9,6 +9,7 @@ checkpoints under a licence that forbids commercial use (SWAG) and those without
 from dataclasses import dataclass
 
 # Of ImageNet's training images, as the whole field uses them: pixels scaled to 0..1, red, green, blue.
+MINUS_ONE_TO_ONE = ("googlenet_bn", "inception_v3")  # trained by Google on pixels from -1 to 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -53,7 +54,7 @@ def _torchvision(
     in their first lines (`transform_input`), ours are given it.
     """
     half = (0.5, 0.5, 0.5)
-    normalised = {"mean": half, "std": half} if model in ("googlenet_bn", "inception_v3") else {}
+    normalised = {"mean": half, "std": half} if model in MINUS_ONE_TO_ONE else {}
     return Checkpoint(
         model=model,
         name=f"torchvision:{name}",
@@ -68,6 +69,31 @@ def _torchvision(
         interpolation=interpolation,
         **normalised,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What a network's weights were trained to see."""
+
+    size: tuple[int, int]  # height, width
+    crop_fraction: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def imagenet_input(model: str, size: tuple[int, int]) -> Input:
+    """What a network sees whose weights come from ImageNet, where its checkpoint does not say so itself.
+
+    EfficientNet-Lite sees (x - 127) / 128 and bicubic resizing (of the authors' published code), the two of Google's
+    that have no published normalisation of their own see -1 to 1, all others what the whole field uses.
+    """
+    mean, std, interpolation = IMAGENET_MEAN, IMAGENET_STD, "bilinear"
+    if model.startswith("efficientnet_lite"):
+        mean, std, interpolation = (127 / 255,) * 3, (128 / 255,) * 3, "bicubic"
+    elif model in MINUS_ONE_TO_ONE:
+        mean, std = (0.5,) * 3, (0.5,) * 3
+    return Input(size=size, crop_fraction=0.875, interpolation=interpolation, mean=mean, std=std)
 
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (

@@ -44,6 +44,17 @@ def images(name: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...], str, float]:
+    """Mean, deviation, interpolation and crop fraction of the images that timm's weights of a network were trained on.
+
+    Raises:
+        UsageError: timm is not installed, or has no such network.
+    """
+    usual: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "crop_pct": 0.875}
+    config = usual | _config(name)
+    return tuple(config["mean"]), tuple(config["std"]), str(config["interpolation"]), float(config["crop_pct"])
+
+
 def classes(name: str) -> int:
     """Classes of the published network; 1000, ImageNet's, where it was published without a classifier."""
     count = int(_config(name)["num_classes"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,14 +13,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from striate.data.preprocess import Preprocessing
 from striate.engine.checkpoint import METADATA
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.files import replacing
 from striate.models import catalog
 from striate.models.contract import Classifier
-from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints
+from striate.models.features import last_layer
+from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints, imagenet_input
+from striate.models.timm_provider import is_timm
+from striate.models.timm_provider import normalisation as timm_normalisation
 from striate.models.weights import from_ours, matching, to_ours
-from striate.runs.model_file import read_tensors
+from striate.runs.folder import RunFolder, is_run
+from striate.runs.model_file import read_card, read_tensors
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # keys under which training scripts put weights
 PREFIXES = ("module.", "_orig_mod.")  # what data parallelism and compilation put before every name
@@ -89,6 +94,49 @@ def is_ours(path: Path) -> bool:
         return False
 
 
+def weights_file(weights: str) -> Path:
+    """The file that a text names which is no official checkpoint: of a run folder, the run's model file."""
+    path = Path(weights)
+    return RunFolder(path).model if is_run(path) else path
+
+
+def expected_input(model: str, weights: str) -> Preprocessing | None:
+    """The preprocessing that weights were trained with; None where nothing says so.
+
+    A model file of striate and an official checkpoint say it themselves. Another library's weights of a network of
+    ImageNet's thousand classes are taken for ImageNet's.
+
+    Args:
+        model: the network's name.
+        weights: as of `create_with_weights`.
+    """
+    if is_official(weights):
+        trained = official(model, weights)
+        size, mean, std = (trained.crop, trained.crop), trained.mean, trained.std
+        fraction, interpolation = trained.crop / trained.resize, trained.interpolation
+    else:
+        file = weights_file(weights)
+        if is_ours(file):
+            return read_card(file).preprocessing
+        (channels, *sides), classes = catalog.published_for(model)
+        size = (sides[0], sides[1])
+        if classes != 1000 or channels != 3:
+            return None
+        if is_timm(model):
+            mean, std, interpolation, fraction = timm_normalisation(model)
+        else:
+            usual = imagenet_input(model, size)
+            mean, std, fraction, interpolation = usual.mean, usual.std, usual.crop_fraction, usual.interpolation
+    return Preprocessing(
+        size=size,
+        channels=3,
+        mean=mean,
+        std=std,
+        crop_fraction=fraction,
+        interpolation="bicubic" if interpolation == "bicubic" else "bilinear",
+    )
+
+
 def official(model: str, name: str) -> Checkpoint:
     """The official checkpoint of a network, by its name, as in ``torchvision:IMAGENET1K_V1``.
 
@@ -155,6 +203,7 @@ def create_with_weights(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     new_head: bool = False,
+    names: Sequence[str] = (),
 ) -> tuple[Classifier, tuple[str, ...]]:
     """Build a network, give it the weights of a file, and say what was not taken as it is.
 
@@ -167,6 +216,7 @@ def create_with_weights(
         channels: of the images; the published network's when left out.
         size: height and width of the images; the published network's when left out.
         new_head: keep fresh weights in the last layer where its number of classes differs.
+        names: of the classes; of a model file of striate, the classes that it knows by these names keep their weights.
 
     Returns:
         The network, and a sentence for everything that was adapted or made anew.
@@ -176,22 +226,23 @@ def create_with_weights(
         ModelFileError: a file that cannot be read, or weights that do not fit, in words.
     """
     made_for: tuple[int, int] | None = None
+    known: tuple[str, ...] = ()
     if is_official(weights):
         checkpoint = official(name, weights)
         file, origin = fetch(checkpoint, download=download), origin or checkpoint.origin
     else:
-        file = Path(weights)
+        file = weights_file(weights)
     if is_ours(file):
         if origin not in (None, "striate"):
             raise UsageError(f"{weights} is a model file of striate, not {origin}'s: leave the origin out.")
         card, tensors = read_tensors(file)
-        made_for = card.size
+        made_for, known = card.size, card.classes
         classes, channels, size = classes or len(card.classes), channels or card.channels, size or card.size
         origin = "striate"
     else:
         tensors = read_checkpoint(file)
         origin = origin or _origin(name, tensors, weights)
-    return catalog.load_noting(
+    network, notes = catalog.load_noting(
         name,
         tensors,
         where=weights,
@@ -202,6 +253,25 @@ def create_with_weights(
         new_head=new_head,
         made_for=made_for,
     )
+    if names and known and tuple(names) != known:
+        notes = (*notes, _carry(network, tensors, known, names))
+    return network, notes
+
+
+@torch.no_grad()
+def _carry(network: Classifier, tensors: Mapping[str, Tensor], known: Sequence[str], names: Sequence[str]) -> str:
+    """Give every class the weights that its name had, and fresh ones to a class without; says how many had some."""
+    shared = [name for name in names if name in known]
+    new = [row for row, name in enumerate(names) if name not in known]
+    here, there = ([list(order).index(name) for name in shared] for order in (names, known))
+    last = f"{last_layer(network)}."
+    for key, tensor in network.state_dict().items():
+        if key.startswith(last) and tensor.dim() and tensor.shape[0] == len(names):
+            before = tensors[key]
+            if len(names) == len(known) and new:  # they hold another class's
+                tensor[new] = torch.randn_like(tensor[new]) * before.std()
+            tensor[here] = before[there]
+    return f"{len(shared)} of {len(names)} classes keep the weights that they had by their names"
 
 
 def _origin(name: str, tensors: Mapping[str, Tensor], weights: str) -> str:

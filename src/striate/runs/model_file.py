@@ -73,12 +73,25 @@ def build_task(network: Classifier, document: dict[str, Any]) -> Task:
     return Classification(network, document["classes"])
 
 
+def read_card(path: Path) -> Card:
+    """What a model file says about itself, without reading its weights.
+
+    Raises:
+        ModelFileError: see `read_model`.
+    """
+    return _read(path, weights=False)[0]
+
+
 def read_tensors(path: Path) -> tuple[Card, dict[str, Tensor]]:
     """The card and the weights of a model file, without building the model.
 
     Raises:
         ModelFileError: see `read_model`.
     """
+    return _read(path, weights=True)
+
+
+def _read(path: Path, *, weights: bool) -> tuple[Card, dict[str, Tensor]]:
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}.")
     with path.open("rb") as file:
@@ -92,7 +105,8 @@ def read_tensors(path: Path) -> tuple[Card, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = file.keys() if weights else ()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{path} is truncated or not a safetensors file ({error}). Copy it again, or train again."

@@ -26,8 +26,10 @@ from striate.engine import distributed
 from striate.engine.optimizers import peak_lr
 from striate.errors import DataError, UsageError, did_you_mean
 from striate.models.catalog import create, find, native_size, obstacle, published_for
+from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.timm_provider import is_timm
-from striate.runs.checkpoints import create_with_weights, is_official, official
+from striate.runs.checkpoints import create_with_weights, expected_input, is_official, is_ours, weights_file
+from striate.runs.model_file import read_card
 from striate.tasks.classification import Classification, class_weights
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
@@ -71,7 +73,7 @@ def from_anywhere(resolved: Resolved) -> Resolved:
     settings = resolved.settings
     paths = {
         name: Path(value).expanduser()
-        for name in ("root", "weights", "splits")
+        for name in ("root", "weights", "splits", "teacher")
         if (value := getattr(settings, name)) and not (name == "weights" and (value == "none" or is_official(value)))
     }
     data = Path(settings.data).expanduser()
@@ -120,6 +122,8 @@ def prepare(
 
     resolved = resolved.because("data", task=dataset.task)
     seen = _look(dataset, splits.indices["train"])
+    resolved, expected = _of_weights(resolved)
+    settings = resolved.settings
     if settings.model == "auto":
         small = seen.size is not None and max(seen.size) <= 32
         resolved = resolved.because("data", model="lenet5_modern" if small else "resnet20")
@@ -133,6 +137,10 @@ def prepare(
         resolved = resolved.because("data", augment="light" if max(size) <= SMALL else "standard")
     if settings.lr == "auto":
         resolved = resolved.because("optimizer", lr=peak_lr(settings))
+    if settings.interpolation == "auto":
+        resolved = resolved.because("default", interpolation="bilinear")
+    if settings.normalise == "auto":
+        resolved = resolved.because("data", normalise="data")
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3
     if preprocessing is None:
@@ -142,13 +150,10 @@ def prepare(
             mean=(0.0,) * channels,
             std=(1.0,) * channels,
             resize=settings.resize if settings.resize != "auto" else "crop",
-            crop_fraction=1.0 if max(size) <= SMALL else 0.875,
+            crop_fraction=expected.crop_fraction if expected else 1.0 if max(size) <= SMALL else 0.875,
+            interpolation="bicubic" if settings.interpolation == "bicubic" else "bilinear",
         )
-        if channels == 3 and settings.weights is not None and is_official(settings.weights):
-            trained = official(settings.model, settings.weights)
-            preprocessing = replace(plain, mean=trained.mean, std=trained.std)
-        else:
-            preprocessing = measured(plain, dataset, splits.indices["train"])
+        preprocessing = _normalised(plain, settings.normalise, expected, dataset, splits.indices["train"])
 
     _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
@@ -165,6 +170,7 @@ def prepare(
             channels=channels,
             size=size,
             new_head=True,
+            names=dataset.classes,
         )
     labels = dataset.truths.labels[torch.from_numpy(splits.indices["train"])]
     task = Classification(
@@ -356,6 +362,51 @@ def _look(dataset: Dataset, indices: Indices) -> _Seen:
         sizes.add((image.shape[0], image.shape[1]))
         grey = grey and image.shape[2] == 1
     return _Seen(sizes.pop() if len(sizes) == 1 else None, grey)
+
+
+def _of_weights(resolved: Resolved) -> tuple[Resolved, Preprocessing | None]:
+    """What follows from the weights to start from: the model, and the images that they were trained to see."""
+    settings = resolved.settings
+    if settings.weights in (None, "none"):
+        return resolved, None
+    if settings.model == "auto" and not is_official(settings.weights) and is_ours(weights_file(settings.weights)):
+        resolved = resolved.because("weights", model=read_card(weights_file(settings.weights)).model)
+        settings = resolved.settings
+    assert settings.weights is not None
+    expected = None if settings.model == "auto" else expected_input(settings.model, settings.weights)
+    if expected is None:
+        return resolved, None
+    own: dict[str, Any] = {
+        "size": f"{expected.size[0]}x{expected.size[1]}",
+        "channels": str(expected.channels),
+        "resize": expected.resize,
+        "interpolation": expected.interpolation,
+    }
+    resolved = resolved.because("weights", **{name: own[name] for name in own if getattr(settings, name) == "auto"})
+    if settings.normalise == "auto" and resolved.settings.channels == str(expected.channels):
+        resolved = resolved.because("weights", normalise="checkpoint")
+    return resolved, expected
+
+
+def _normalised(
+    plain: Preprocessing, how: str, expected: Preprocessing | None, dataset: Dataset, indices: Indices
+) -> Preprocessing:
+    """The preprocessing with the mean and deviation that a setting asks for."""
+    channels = plain.channels
+    if how == "data":
+        return measured(plain, dataset, indices)
+    if how == "checkpoint":
+        if expected is None or expected.channels != channels:
+            raise UsageError(
+                f"--normalise checkpoint: nothing says what these weights were trained to see with {channels} "
+                "channel(s). Take --normalise imagenet, half or data."
+            )
+        return replace(plain, mean=expected.mean, std=expected.std)
+    if how == "imagenet":
+        if channels != 3:
+            raise UsageError("--normalise imagenet is for colour images: set --channels 3.")
+        return replace(plain, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return replace(plain, mean=(0.5,) * channels, std=(0.5,) * channels) if how == "half" else plain
 
 
 def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
