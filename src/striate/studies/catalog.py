@@ -5,7 +5,9 @@ from importlib import import_module
 from striate.errors import UsageError, did_you_mean
 from striate.studies.study import Study
 
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = (
+    "where-the-work-is",
+)  # fmt: skip
 
 
 def find(name: str) -> Study:
