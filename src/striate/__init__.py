@@ -8,6 +8,7 @@
     net = striate.create("resnet20", classes=10, channels=3)
     striate.inspect("vgg16").layers[0].macs
     striate.study("activations").findings.verdict
+    striate.embed(run.path, "photos/", out="photos.embeddings").search("query.jpg", top=12)
 
 Importing striate loads nothing heavy; each name is loaded when it is first used.
 """
@@ -15,12 +16,24 @@ Importing striate loads nothing heavy; each name is loaded when it is first used
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from striate.api import create, evaluate, inspect, resume, save_weights, study, train
+    from striate.api import create, embed, evaluate, inspect, resume, save_weights, study, train
+    from striate.runs.embeddings import open_embeddings
     from striate.runs.model import load
 
-__all__ = ["create", "evaluate", "inspect", "load", "resume", "save_weights", "study", "train"]
+__all__ = [
+    "create",
+    "embed",
+    "evaluate",
+    "inspect",
+    "load",
+    "open_embeddings",
+    "resume",
+    "save_weights",
+    "study",
+    "train",
+]
 
-_HOMES = {"load": "striate.runs.model"}
+_HOMES = {"load": "striate.runs.model", "open_embeddings": "striate.runs.embeddings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """The same in Python as on the command line, with the same words."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,8 @@ from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.recipes import read_config
 from striate.runs import checkpoints
+from striate.runs.embed import MAX_BAD, embed_sources
+from striate.runs.embeddings import Embeddings
 from striate.runs.evaluate import Evaluated, evaluate_model
 from striate.runs.folder import open_run
 from striate.runs.inspecting import Subject, inspect_subject, subject
@@ -185,6 +188,60 @@ def inspect(
     else:
         raise UsageError(f"{type(model).__name__} is nothing to inspect: give a name, a path or a torch.nn.Module.")
     return inspect_subject(found, batch=batch)
+
+
+def embed(
+    model: str | os.PathLike[str],
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    origin: str | None = None,
+    split: str = "all",
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    max_bad: float = MAX_BAD,
+    cache: str = "auto",
+    device: str = "auto",
+    quiet: bool = False,
+) -> Embeddings:
+    """Write what a model makes of many images into an embeddings file, and open it.
+
+    Args:
+        model: run folder, model file, or a name with ``weights``.
+        sources: a data set (path or known name), or any number of folders, files and patterns.
+        out: the file; ``<name>.embeddings`` in the working folder when left out.
+        layer: a stage's name or the path of a module; what goes into the last full layer when left out.
+        weights: of a named network: a checkpoint, or the name of an official one.
+        origin: the library whose names a checkpoint has.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        root: folder that holds a known data set.
+        download: fetch a known data set or official weights that are not there yet.
+        max_bad: share of images that cannot be read above which nothing is written.
+        cache: keeps what is computed: a folder, ``auto`` or ``none``.
+        device: to compute on.
+        quiet: show no progress.
+
+    Raises:
+        StriateError: of the kind that went wrong, see `striate.errors`.
+    """
+    many = [sources] if isinstance(sources, str | os.PathLike) else sources
+    return embed_sources(
+        os.fspath(model),
+        many,
+        out=None if out is None else Path(out),
+        layer=layer,
+        weights=None if weights is None else os.fspath(weights),
+        origin=origin,
+        part=split,
+        root=None if root is None else Path(root),
+        download=download,
+        max_bad=max_bad,
+        cache=cache,
+        device=device,
+        display=Display(quiet=quiet),
+    )
 
 
 def study(
