@@ -87,9 +87,9 @@ def test_optimizer_steps_as_the_formula_says(name: str) -> None:
 
 def test_norms_and_biases_decay_only_when_asked() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    assert [p.ndim for p in decayed(network, False)[0]] == [4]
-    assert len(decayed(network, False)[1]) == 3
-    assert len(decayed(network, True)[0]) == 4
+    assert [p.ndim for p in decayed(network.parameters(), False)[0]] == [4]
+    assert len(decayed(network.parameters(), False)[1]) == 3
+    assert len(decayed(network.parameters(), True)[0]) == 4
 
 
 def test_l1_is_the_gradient_of_its_penalty() -> None:

@@ -310,6 +310,8 @@ def _layers(inspection: "Inspection", depth: int | None) -> None:
         "activations": [_count(row.activations) for row in rows],
         "sees": [field_text(row.receptive_field) for row in rows],
     }
+    if inspection.trainable_parameters < inspection.parameters:
+        columns["learns"] = [_learns(row) for row in rows]
     click.echo(f"{inspection.model}: {shape_text(inspection.input)} images")
     _print(
         columns,
@@ -373,6 +375,12 @@ def _print(
     print_table(
         tuple(heads.values()), list(zip(*body, strict=True)), right=[heads[name] for name in right if name in heads]
     )
+
+
+def _learns(row: "Row") -> str:
+    if not row.parameters:
+        return ""
+    return "yes" if row.trainable_parameters == row.parameters else "in part" if row.trainable_parameters else "frozen"
 
 
 def _kind(row: "Row") -> str:

@@ -6,7 +6,7 @@ and its number. A run that is killed and resumed from a state therefore reaches 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,7 @@ from striate.engine import distributed
 from striate.engine.checkpoint import State, Store, copied, optimizer_tensors, restore_optimizer
 from striate.engine.evaluate import Batches, evaluate
 from striate.engine.log import Log
-from striate.engine.optimizers import Plateau, add_l1, decayed, optimizer, peak_lr, schedule
+from striate.engine.optimizers import LearningGroup, Plateau, add_l1, decayed, optimizer, peak_lr, schedule
 from striate.engine.precision import Precision
 from striate.errors import DivergedError, InterruptedRunError, OutOfMemoryError, UsageError
 from striate.tasks.task import Task
@@ -84,15 +84,29 @@ class _NotFiniteError(Exception):
 class _Training:
     """What the loop holds while it runs, and how it is captured and put back."""
 
-    def __init__(self, task: Task, settings: TrainSettings, steps: int, precision: Precision, device: torch.device):
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainSettings,
+        steps: int,
+        precision: Precision,
+        device: torch.device,
+        groups: Sequence[LearningGroup],
+    ):
         self.task = task
         self.settings = settings
+        self.groups = groups
+        self.learning: frozenset[str] | None = None  # of the network's parameters; None before the first epoch
         self.precision = precision
         self.device = device
         precision.place(task.network)
         if settings.compile:
             task.network.compile()
-        self.optimizer = optimizer(task, settings)
+        if groups:
+            task.learn({name for group in groups if group.start is not None for name in group.parameters})
+        own = task.network.get_parameter
+        scaled = [([own(name) for name in group.parameters], group.scale) for group in groups]
+        self.optimizer = optimizer(task, settings, scaled)
         self.peak = peak_lr(settings)
         self.course = schedule(settings, steps)
         self.plateau = Plateau()
@@ -100,7 +114,7 @@ class _Training:
         self.wrapped = distributed.wrap(task, device)
         self.scaler = torch.GradScaler(device.type, enabled=precision.dtype == "float16")
         self.parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
-        self.penalised = decayed(task, settings.decay_all)[0] if settings.l1 else []
+        self.penalised = decayed(task.parameters(), settings.decay_all)[0] if settings.l1 else []
         self.position = Position(accumulate=settings.accumulate)
         self.last_batch: Batch | None = None
 
@@ -157,8 +171,19 @@ class _Training:
         """Set and give the learning rate of the step to come."""
         lr = self.peak * self.course(self.position.steps) * self.plateau.factor * self.position.lr_scale
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         return lr
+
+    def enter_epoch(self) -> None:
+        """Let those parameters learn whose time has come."""
+        if not self.groups:
+            return
+        now = [group for group in self.groups if group.start is not None and group.start <= self.position.epoch]
+        learning = frozenset(name for group in now for name in group.parameters)
+        if learning != self.learning:
+            self.learning = learning
+            self.task.learn(learning)
+            self.wrapped = distributed.wrap(self.task, self.device)  # which exchanges the gradients of what learns
 
     def step(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
         """One step on images that are ``share`` of the batch over all processes.
@@ -227,6 +252,7 @@ def fit(
     epoch_start: State | None = None,
     on_best: Callable[[Task, Best], None] | None = None,
     watched: Mapping[str, Batches] = MappingProxyType({}),
+    groups: Sequence[LearningGroup] = (),
     stop: Callable[[], bool] = lambda: False,
     name_of: Callable[[Tensor], list[str]] = lambda indices: [str(int(index)) for index in indices],
 ) -> Fitted:
@@ -245,6 +271,7 @@ def fit(
         resume: the state to go on from.
         epoch_start: the state at the start of its epoch, which the guard goes back to.
         on_best: called with the task and its metrics after each epoch that is the best so far.
+        groups: which parameters learn, from which epoch on and how fast; without, all do from the start.
         watched: more splits to measure after each epoch, for the record only.
         stop: asked before every step; True saves the state and raises `InterruptedRunError`.
         name_of: names of images by their rows in the data set, for messages.
@@ -257,7 +284,7 @@ def fit(
     """
     if batch < distributed.world():
         raise UsageError(f"--batch {batch} is less than an image for each of {distributed.world()} processes.")
-    run = _Training(task, settings, train.steps, precision, device)
+    run = _Training(task, settings, train.steps, precision, device, groups)
     if resume is not None:
         run.restore(resume)
     task.train()
@@ -278,6 +305,7 @@ def fit(
     # The guard goes back to the start of the epoch: the last checkpoint would depend on the clock.
     good = epoch_start or (resume if resume is not None else save())
     while not run.finished:
+        run.enter_epoch()
         try:
             for settled in _epoch(run, train, log, stop, due):
                 if settled and due():

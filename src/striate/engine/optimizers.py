@@ -1,7 +1,9 @@
 """Optimizers and learning-rate schedules, from the settings."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,32 +20,52 @@ PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 3  # divide by ten when validation settl
 DEFAULT_LR = {"sgd": 0.1, "adam": 0.002, "adamw": 0.002}
 
 
-def decayed(module: nn.Module, everything: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+@dataclass(frozen=True, kw_only=True)
+class LearningGroup:
+    """Parameters of a network that learn at one rate, from one epoch on."""
+
+    name: str  # of the stage
+    parameters: tuple[str, ...]  # names in the network
+    scale: float = 1.0  # of the learning rate
+    start: int | None = 0  # the first epoch (0-based) that they learn in; None: they stay as they are
+
+
+def decayed(parameters: Iterable[nn.Parameter], everything: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters with and without weight decay: norms, biases and other vectors go without unless asked."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if everything:
         return trainable, []
     return [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
 
 
-def optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimizer of the settings over the module's trainable parameters.
+def optimizer(
+    module: nn.Module, settings: TrainSettings, groups: Sequence[tuple[list[nn.Parameter], float]] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer of the settings over trainable parameters.
 
     Weight decay is L2 in SGD and Adam, decoupled in AdamW.
+
+    Args:
+        module: whose parameters.
+        settings: of which those of the group "training" are read.
+        groups: parameters with the scale of their learning rate, which the optimizer's groups keep as ``scale``;
+            without, all of the module's at the same rate.
     """
-    with_decay, without = decayed(module, settings.decay_all)
-    groups = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in ((with_decay, settings.weight_decay), (without, 0.0))
-        if parameters
-    ]
+    given: list[dict[str, Any]] = []
+    for parameters, scale in groups or [(list(module.parameters()), 1.0)]:
+        with_decay, without = decayed(parameters, settings.decay_all)
+        given += [
+            {"params": some, "weight_decay": decay, "scale": scale}
+            for some, decay in ((with_decay, settings.weight_decay), (without, 0.0))
+            if some
+        ]
     lr = peak_lr(settings)
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in module.parameters())
     if settings.optimizer == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
-        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=fused)
+        return torch.optim.SGD(given, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=fused)
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=lr, betas=(settings.momentum, 0.999), fused=fused)
+    return kind(given, lr=lr, betas=(settings.momentum, 0.999), fused=fused)
 
 
 def peak_lr(settings: TrainSettings) -> float:

@@ -24,6 +24,7 @@ from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.pattern import looks_like_pattern
 from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, is_official, is_ours, official
+from striate.runs.finetune import freeze
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import read_model
 
@@ -83,6 +84,7 @@ def subject(
                 f"{model} was trained for {card.channels} channels and {len(card.classes)} classes: only the size of "
                 "the images can be another."
             )
+        freeze(task.network, card.frozen)
         return Subject(
             name=model,
             network=task.network,

@@ -34,6 +34,7 @@ class Card:
     preprocessing: Preprocessing
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])  # {split, epoch, values}
     data: dict[str, Any] = field(default_factory=dict[str, Any])  # {name, source, root, split, licence, fingerprints}
+    frozen: list[str] = field(default_factory=list[str])  # stages that training left as they were
     licence: str = "not stated"  # of the weights
     striate: str = ""  # version that wrote the file
 
@@ -158,6 +159,8 @@ def _misfits(fields: dict[str, Any]) -> list[str]:
         and all(isinstance(data.get(name) or {}, dict) for name in ("fingerprints", "split")),
         "data's source and root must be text": isinstance(data, dict)
         and all(isinstance(data.get(name) or "", str) for name in ("source", "root")),
+        "frozen must be a list of stages' names": isinstance(fields["frozen"], list)
+        and all(isinstance(name, str) for name in fields["frozen"]),
         "licence and striate must be text": all(isinstance(fields[name], str) for name in ("licence", "striate")),
     }
     return [words for words, fit in fits.items() if not fit]

@@ -23,12 +23,13 @@ from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, fewer, split
 from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
-from striate.engine.optimizers import peak_lr
+from striate.engine.optimizers import LearningGroup, peak_lr
 from striate.errors import DataError, UsageError, did_you_mean
 from striate.models.catalog import create, find, native_size, obstacle, published_for
 from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, expected_input, is_official, is_ours, weights_file
+from striate.runs.finetune import check_transfer, learning_groups, settle
 from striate.runs.model_file import read_card
 from striate.tasks.classification import Classification, class_weights
 
@@ -50,6 +51,7 @@ class Prepared:
     task: Classification  # on the CPU, untrained or with the weights asked for
     device: torch.device
     weights: tuple[str, ...]  # what of the weights asked for was adapted or made anew, in sentences
+    groups: tuple[LearningGroup, ...]  # of parameters that learn at different rates; none where all learn alike
 
     @property
     def parameters(self) -> int:
@@ -100,6 +102,8 @@ def prepare(
     settings = resolved.settings
     if settings.task not in ("auto", Classification.name):
         raise UsageError(f"--task {settings.task}: this version trains {Classification.name}.")
+    if preprocessing is None:
+        check_transfer(resolved)
     dataset = open_dataset(
         settings.data, root=Path(settings.root) if settings.root else None, download=settings.download
     )
@@ -141,6 +145,7 @@ def prepare(
         resolved = resolved.because("default", interpolation="bilinear")
     if settings.normalise == "auto":
         resolved = resolved.because("data", normalise="data")
+    resolved = settle(resolved)
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3
     if preprocessing is None:
@@ -190,6 +195,7 @@ def prepare(
         task=task,
         device=device,
         weights=notes,
+        groups=learning_groups(network, settings),
     )
     watched(prepared)
     return prepared

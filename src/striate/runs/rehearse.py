@@ -13,6 +13,7 @@ from striate.engine.fit import fit
 from striate.engine.log import Display, Log
 from striate.engine.lr_range import LrRange, lr_range
 from striate.files import write_text
+from striate.runs.finetune import with_all_open
 from striate.runs.prepare import loader, prepare
 from striate.runs.train import introduce, settle_machine
 from striate.viz.charts import Mark, Series, line_chart, standalone
@@ -80,7 +81,17 @@ def rehearse(resolved: Resolved, *, display: Display | None = None) -> Rehearsal
     for _ in range(2):  # the first warms up: files are cached, kernels chosen
         started = time.perf_counter()
         log = Log(None, Display(quiet=True))
-        fit(prepared.task, train, None, once, log, precision=chosen, device=prepared.device, batch=batch)
+        fit(
+            prepared.task,
+            train,
+            None,
+            once,
+            log,
+            precision=chosen,
+            device=prepared.device,
+            batch=batch,
+            groups=with_all_open(prepared.groups),
+        )
         seconds = min(seconds, time.perf_counter() - started)
     images = len(few.splits.indices["train"])
     return Rehearsal(

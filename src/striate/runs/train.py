@@ -26,6 +26,7 @@ from striate.engine.fit import Best, Fitted, fit, out_of_memory
 from striate.engine.log import Display, Log, Sink
 from striate.errors import InterruptedRunError, UsageError
 from striate.runs.evaluate import evaluate_run, headline_split
+from striate.runs.finetune import frozen_stages, schedule_table
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
 from striate.runs.model_file import Card, write_model
 from striate.runs.page import write_page
@@ -204,6 +205,10 @@ def introduce(prepared: Prepared, display: Display) -> None:
     )
     if settings.weights not in (None, "none"):
         display.say(f"Weights: {'; '.join((settings.weights, *prepared.weights))}.")
+    if prepared.groups:
+        display.say(f"Fine-tuning, {len(prepared.groups)} stages (learning rates at their peak):")
+        for line in schedule_table(prepared.task.network, prepared.groups, settings):
+            display.say(line)
 
 
 def _fit(
@@ -244,6 +249,7 @@ def _fit(
         task=prepared.task.to_json(),
         preprocessing=prepared.preprocessing,
         data=_data_card(prepared),
+        frozen=frozen_stages(prepared.groups),
         licence=f"follows from the data's: {prepared.dataset.licence or 'not stated'}",
         striate=versions()["striate"],
     )
@@ -269,6 +275,7 @@ def _fit(
                 epoch_start=epoch_start,
                 on_best=keep,
                 watched=watching,
+                groups=prepared.groups,
                 stop=stop,
                 name_of=lambda indices: [prepared.dataset.ids[int(index)] for index in indices],
             )

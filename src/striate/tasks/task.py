@@ -1,6 +1,7 @@
 """What every task promises: the engine knows tasks only by this."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -23,6 +24,32 @@ class Task(nn.Module):
     name: str
     network: nn.Module
     headline: str
+    frozen: tuple[str, ...] = ()  # modules of the network that stay in evaluation mode
+
+    def learn(self, parameters: Collection[str]) -> None:
+        """Let these parameters of the network learn, and no others.
+
+        A module without a parameter that learns runs as in evaluation from now on: its batch normalisation keeps its
+        statistics, its dropout is off.
+
+        Args:
+            parameters: names in the network.
+        """
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in parameters)
+        self.frozen = tuple(
+            name
+            for name, module in self.network.named_modules()
+            if (own := list(module.parameters())) and not any(parameter.requires_grad for parameter in own)
+        )
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but for what is frozen."""
+        super().train(mode)
+        for name in self.frozen:
+            self.network.get_submodule(name).eval()
+        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Training losses, each a scalar and a mean over the batch, so that micro-batches and processes add up."""
