@@ -22,10 +22,10 @@ from striate.data.split import split
 from striate.engine.log import Display
 from striate.errors import DataError, UsageError
 from striate.models.contract import Classifier
-from striate.runs.checkpoints import is_official
+from striate.runs.checkpoints import create_with_weights, expected_input, is_official
 from striate.runs.embeddings import About, Embeddings, open_embeddings, write_embeddings
 from striate.runs.features import Extractor, cache_folder, extract
-from striate.runs.inspecting import FRESH, preprocessing_of, subject
+from striate.runs.inspecting import FRESH, Subject, preprocessing_of, subject
 from striate.runs.model import expand
 from striate.runs.prepare import device_of, unreadable
 
@@ -61,18 +61,29 @@ def open_model(
         UsageError: an unknown name, or one that does not fit the weights.
         ModelFileError: weights that cannot be read or do not fit.
     """
-    given = None if weights in (None, "none") else weights
-    found = subject(model, weights=given or FRESH, origin=origin, download=download)
-    if not isinstance(found.network, Classifier):
-        raise UsageError(f"{model} is no classifier; classifiers can embed.")
-    is_path = found.preprocessing is not None and given is None
+    own = os.path.expanduser(model)  # noqa: PTH111 (of a layer pattern pathlib may make an error)
+    if weights not in (None, "none") and not os.path.isfile(own) and not os.path.isdir(own):  # noqa: PTH112, PTH113
+        official = is_official(weights)
+        where = weights if official else str(Path(weights).expanduser().absolute())
+        expected = expected_input(model, where)
+        size = None if expected is None else expected.size
+        network, _ = create_with_weights(model, where, download=download, origin=origin, size=size)
+        if expected is None:
+            images = (network.channels, *network.size)
+            expected = preprocessing_of(Subject(name=model, network=network, images=images))
+        return OpenedModel(
+            name=model, network=network, preprocessing=expected, weights=where, origin=origin, trained=True
+        )
+    found = subject(model, weights=FRESH if weights in (None, "none") else weights)
+    assert isinstance(found.network, Classifier)
+    trained = found.preprocessing is not None
     return OpenedModel(
-        name=str(Path(model).expanduser().absolute()) if is_path else model,
+        name=str(Path(model).expanduser().absolute()) if trained else model,
         network=found.network,
         preprocessing=preprocessing_of(found),
-        weights=given if given is None or is_official(given) else str(Path(given).expanduser().absolute()),
-        origin=origin,
-        trained=is_path or given is not None,
+        weights=None,
+        origin=None,
+        trained=trained,
     )
 
 
