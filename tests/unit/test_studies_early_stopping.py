@@ -1,0 +1,47 @@
+"""The study of early stopping: its verdict on made-up courses of training, and one small run."""
+
+from pathlib import Path
+
+import pytest
+
+from striate.engine.log import Display
+from striate.studies.early_stopping import STUDY, Course, Sizes, judged
+from striate.studies.run import run_study
+
+
+def course(images: int, losses: list[float], errors: list[float]) -> Course:
+    """The same on all splits."""
+    splits = ("train", "val", "test")
+    return Course(
+        images=images, steps=[1, 2, 3], errors=dict.fromkeys(splits, errors), losses=dict.fromkeys(splits, losses)
+    )
+
+
+FLAT = course(6000, [1.0, 0.5, 0.5], [0.5, 0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("losses", "errors", "holds"),
+    [
+        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.3], [True, True, True, True]),
+        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.1], [True, False, False, True]),  # the loss rises, the error does not
+        ([1.0, 0.5, 0.9], [0.2, 0.5, 0.3], [True, False, True, True]),  # loss and error stop at different places
+        ([1.0, 0.5, 0.4], [0.5, 0.2, 0.1], [False, False, False, False]),
+    ],
+)
+def test_the_verdict_follows_from_the_courses(losses: list[float], errors: list[float], holds: list[bool]):
+    parts = judged([[course(600, losses, errors)] * 2, [FLAT] * 2])
+    assert [part.holds for part in parts] == holds
+
+
+def test_stopping_takes_the_first_of_the_best():
+    each = course(600, [3.0, 1.0, 1.0], [0.1, 0.1, 0.2])
+    assert (each.stop("loss"), each.stop("error")) == (1, 0)
+
+
+def test_it_looks_at_all_splits(tmp_path: Path):
+    plan = Sizes(per_class=(5, 10), steps=30, looks=4, test_per_class=5, seeds=2)
+    result = run_study(STUDY, data="digits", plan=plan, out=tmp_path / "study", display=Display(quiet=True))
+    assert result.findings.numbers["images"] == [50, 100]
+    assert set(result.findings.numbers["errors_saved"]) == {"stopped by the loss", "stopped by the error"}
+    assert len(list((tmp_path / "study" / "measurements").iterdir())) == 4
