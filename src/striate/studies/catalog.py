@@ -6,6 +6,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.studies.study import Study
 
 NAMES: tuple[str, ...] = (
+    "vanishing-gradients",
     "where-the-work-is",
 )  # fmt: skip
 
