@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from striate.engine.log import Display
-from striate.studies.early_stopping import STUDY, Course, Sizes, judged
+from striate.studies.early_stopping import STUDY, Course, Sizes, judged, mislabelled
 from striate.studies.run import run_study
 
 
@@ -23,15 +24,30 @@ FLAT = course(6000, [1.0, 0.5, 0.5], [0.5, 0.2, 0.2])
 @pytest.mark.parametrize(
     ("losses", "errors", "holds"),
     [
-        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.3], [True, True, True, True]),
-        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.1], [True, False, False, True]),  # the loss rises, the error does not
-        ([1.0, 0.5, 0.9], [0.2, 0.5, 0.3], [True, False, True, True]),  # loss and error stop at different places
-        ([1.0, 0.5, 0.4], [0.5, 0.2, 0.1], [False, False, False, False]),
+        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.3], [True, True, True, True, True]),
+        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.1], [True, True, False, False, True]),  # the loss rises, the error does not
+        ([1.0, 0.5, 0.9], [0.2, 0.5, 0.3], [True, True, False, True, True]),  # loss and error stop at different places
+        ([1.0, 0.5, 0.4], [0.5, 0.2, 0.1], [False, False, False, False, True]),
     ],
 )
 def test_the_verdict_follows_from_the_courses(losses: list[float], errors: list[float], holds: list[bool]):
-    parts = judged([[course(600, losses, errors)] * 2, [FLAT] * 2])
+    overfitted = course(600, [1.0, 0.5, 0.9], [0.5, 0.2, 0.3])
+    parts = judged([[course(600, losses, errors)] * 2, [FLAT] * 2], [[overfitted] * 2, [FLAT] * 2])
     assert [part.holds for part in parts] == holds
+
+
+def test_wrong_labels_have_to_make_a_difference():
+    overfitted = course(600, [1.0, 0.5, 0.9], [0.5, 0.2, 0.3])
+    parts = judged([[overfitted] * 2, [FLAT] * 2], [[FLAT] * 2, [FLAT] * 2])
+    assert [part.holds for part in parts] == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_a_share_of_the_labels_is_wrong(share: float):
+    labels = torch.arange(5000).remainder(10)
+    moved = mislabelled(labels, 10, share, torch.Generator().manual_seed(0))
+    assert float((moved != labels).float().mean()) == pytest.approx(share, abs=0.02)
+    assert set(moved.tolist()) == set(range(10))
 
 
 def test_stopping_takes_the_first_of_the_best():
@@ -43,5 +59,5 @@ def test_it_looks_at_all_splits(tmp_path: Path):
     plan = Sizes(per_class=(5, 10), steps=30, looks=4, test_per_class=5, seeds=2)
     result = run_study(STUDY, data="digits", plan=plan, out=tmp_path / "study", display=Display(quiet=True))
     assert result.findings.numbers["images"] == [50, 100]
-    assert set(result.findings.numbers["errors_saved"]) == {"stopped by the loss", "stopped by the error"}
-    assert len(list((tmp_path / "study" / "measurements").iterdir())) == 4
+    assert {"stopped by the loss", "stopped by the error, wrong labels"} < set(result.findings.numbers["errors_saved"])
+    assert len(list((tmp_path / "study" / "measurements").iterdir())) == 8

@@ -7,7 +7,7 @@ in every epoch makes images that nobody had to collect, and leaves the network n
 from collections.abc import Sequence
 
 from striate.studies.lab import Lab
-from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, numbers, saved, table, train_all
+from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, numbers, saved, saves, table, train_all
 from striate.studies.study import Findings, Part, Study, judge
 
 POLICY = "geometric(rotation=10, shift=0.08, shear=8, zoom=0.9..1.1)"
@@ -18,12 +18,12 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
     plain, augmented = train_all(lab, sizes, {"without": {}, "augmentation": {"augment": POLICY}})
     parts = judged(plain, augmented)
     gains = ", ".join(
-        f"{share:.0%} with {images:,} images"
+        f"{saves(share)} with {images:,} images"
         for share, images in zip(saved(plain, augmented), plain.images, strict=True)
     )
     return Findings(
         verdict=judge(parts),
-        why=f"Of the test errors augmentation saves {gains}.",
+        why=f"Of the test errors augmentation {gains}.",
         parts=parts,
         tables=[table(plain, [augmented], sizes.steps)],
         charts=charts(plain, [augmented]),
@@ -38,17 +38,17 @@ def judged(plain: Way, augmented: Way) -> Sequence[Part]:
     return [
         Part(
             claim="Augmentation lowers the test error with the fewest images",
-            measured=f"with {few} it saves {shares[0]:.0%} of the errors",
+            measured=f"with {few} it {saves(shares[0])} of the errors",
             holds=helps(shares[0]),
         ),
         Part(
             claim="and with the most",
-            measured=f"with {most} it saves {shares[-1]:.0%} of the errors",
+            measured=f"with {most} it {saves(shares[-1])} of the errors",
             holds=helps(shares[-1]),
         ),
         Part(
             claim="It helps the more, the fewer images there are",
-            measured=f"{shares[0]:.0%} with {few}, {shares[-1]:.0%} with {most}",
+            measured=f"it {saves(shares[0])} with {few} and {saves(shares[-1])} with {most}",
             holds=helps(shares[0]) and (shares[-1].high or shares[-1].mean) < shares[0].mean,
         ),
         Part(

@@ -7,7 +7,7 @@ network learns by heart it then has to learn with every half of itself; when it 
 from collections.abc import Sequence
 
 from striate.studies.lab import Lab
-from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, network, numbers, saved, table, train_all
+from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, network, numbers, saved, saves, table, train_all
 from striate.studies.study import Findings, Part, Study, judge
 
 
@@ -16,11 +16,12 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
     plain, dropout = train_all(lab, sizes, {"without": {}, "dropout": {"model": network(dropout="DROPOUT 0.5 -> ")}})
     parts = judged(plain, dropout)
     gains = ", ".join(
-        f"{share:.0%} with {images:,} images" for share, images in zip(saved(plain, dropout), plain.images, strict=True)
+        f"{saves(share)} with {images:,} images"
+        for share, images in zip(saved(plain, dropout), plain.images, strict=True)
     )
     return Findings(
         verdict=judge(parts),
-        why=f"Of the test errors dropout saves {gains}.",
+        why=f"Of the test errors dropout {gains}.",
         parts=parts,
         tables=[table(plain, [dropout], sizes.steps)],
         charts=charts(plain, [dropout]),
@@ -37,17 +38,17 @@ def judged(plain: Way, dropout: Way) -> Sequence[Part]:
     return [
         Part(
             claim="With the fewest images dropout does not help",
-            measured=f"with {images[0]} it saves {shares[0]:.0%} of the errors",
+            measured=f"with {images[0]} it {saves(shares[0])} of the errors",
             holds=not helps(shares[0]),
         ),
         Part(
             claim="With some number of images it does",
-            measured=f"it saves most with {images[best]}: {shares[best]:.0%}",
+            measured=f"at best, with {images[best]}, it {saves(shares[best])}",
             holds=helps(shares[best]),
         ),
         Part(
             claim="With the most images its gain is smaller again",
-            measured=f"with {images[-1]} it saves {shares[-1]:.0%}, with {images[best]} {shares[best]:.0%}",
+            measured=f"with {images[-1]} it {saves(shares[-1])}, at best it {saves(shares[best])}",
             holds=helps(shares[best]) and fall > 0 and (shares[-1].high or 0) < shares[best].mean,
         ),
     ]

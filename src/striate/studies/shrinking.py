@@ -154,6 +154,12 @@ def signed(share: Interval) -> str:
     return f"{share.mean:+.0%}" + ("" if share.high is None else f" ± {share.margin:.0%}")
 
 
+def saves(share: Interval) -> str:
+    """A share of errors in words, as in ``"saves 8% ± 3%"`` or ``"adds 8% ± 3%"``."""
+    margin = "" if share.high is None else f" ± {share.margin:.0%}"
+    return f"{'saves' if share.mean >= 0 else 'adds'} {abs(share.mean):.0%}{margin}"
+
+
 def table(plain: Way, remedies: Sequence[Way], steps: int) -> Table:
     """Both errors in all ways, and what each remedy saves."""
     rows: list[list[str]] = []

@@ -71,7 +71,8 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         verdict=judge(parts),
         why=f"Choosing among {sizes.epochs} epochs on {most.images:,} test images makes the number "
         f"{points(most.flattery)} points too good; on {least.images:,}, {points(least.flattery)} points. The standard "
-        f"error of such numbers is {100 * most.deviation:.2f} and {100 * least.deviation:.2f} points.",
+        f"error of such numbers is {100 * most.deviation:.2f} and {100 * least.deviation:.2f} points"
+        + (": they are too good by more than they are uncertain anyway." if parts[2].holds else HIDDEN),
         parts=parts,
         tables=[sizes_table(flatteries), choices_table(test, val)],
         charts=[over_images(flatteries), over_epochs(test[0], val[0])],
@@ -84,6 +85,12 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
             "standard_error": [each.deviation for each in flatteries],
         },
     )
+
+
+HIDDEN = (
+    ", so that one number is not too good by more than it is uncertain by anyway. But the uncertainty goes either way, "
+    "and the flattery one way only: of many numbers chosen like that, the mean is too good."
+)
 
 
 def epochs(lab: Lab, sizes: Sizes, seed: int) -> dict[str, Any]:
@@ -183,7 +190,7 @@ def above(value: Interval) -> bool:
 def points(value: Interval) -> str:
     """An interval of accuracies in percentage points."""
     margin = "" if value.high is None else f" ± {100 * value.margin:.2f}"
-    return f"{100 * value.mean:.2f}{margin}"
+    return f"{round(100 * value.mean, 2) + 0:.2f}{margin}"  # + 0 makes -0.0 a zero
 
 
 def sizes_table(flatteries: Sequence[Flattery]) -> Table:

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from striate.studies.lab import Lab
-from striate.studies.shrinking import PLAIN, RULE, Sizes, Way, charts, effect, helps, numbers, saved, table, train_all
+from striate.studies.shrinking import (
+    PLAIN,
+    RULE,
+    Sizes,
+    Way,
+    charts,
+    effect,
+    helps,
+    numbers,
+    saved,
+    saves,
+    table,
+    train_all,
+)
 from striate.studies.study import Chart, Findings, Part, Study, judge, summary
 from striate.viz.charts import Series, line_chart
 
@@ -34,7 +47,7 @@ def measure(lab: Lab, sizes: Decays) -> Findings:
     few = saved(plain, middle)[0]
     return Findings(
         verdict=judge(parts),
-        why=f"With {plain.images[0]:,} images {middle.name} {effect(few)}: it saves {few:.0%} of the test errors. "
+        why=f"With {plain.images[0]:,} images {middle.name} {effect(few)}: it {saves(few)} of the test errors. "
         f"The training error with {plain.images[-1]:,} images is {plain.train[-1]:.2%} without decay and "
         f"{decayed[0].train[-1]:.2%} with {decayed[0].name}.",
         parts=parts,
@@ -62,13 +75,13 @@ def judged(plain: Way, decayed: Sequence[Way]) -> Sequence[Part]:
     return [
         Part(
             claim="Weight decay lowers the test error with the fewest images (Krogh and Hertz)",
-            measured=f"with {plain.images[0]:,} images {middle.name} saves {shares[0]:.0%} of the errors",
+            measured=f"with {plain.images[0]:,} images {middle.name} {saves(shares[0])} of the errors",
             holds=helps(shares[0]),
         ),
         Part(
             claim="It helps the more, the fewer images there are",
-            measured=f"it saves {shares[0]:.0%} of the errors with {plain.images[0]:,} images and {shares[-1]:.0%} "
-            f"with {most}",
+            measured=f"it {saves(shares[0])} of the errors with {plain.images[0]:,} images and "
+            f"{saves(shares[-1])} with {most}",
             holds=helps(shares[0]) and shares[0].mean > shares[-1].mean,
         ),
         Part(
