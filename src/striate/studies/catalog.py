@@ -6,8 +6,16 @@ from striate.errors import UsageError, did_you_mean
 from striate.studies.study import Study
 
 NAMES: tuple[str, ...] = (
+    "mnist-table",
     "vanishing-gradients",
+    "dropout",
+    "weight-decay",
+    "early-stopping",
+    "augmentation",
+    "capacity",
     "where-the-work-is",
+    "first-filters",
+    "test-set",
 )  # fmt: skip
 
 
