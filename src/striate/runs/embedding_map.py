@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.data.dataset import ImageArrays
 from striate.data.images import cpus
 from striate.data.preprocess import Pixels, Preprocessing
 from striate.data.reading import read_pixels
@@ -146,39 +145,48 @@ def thumbnails(embeddings: Embeddings, rows: NDArray[np.int64], display: Display
     # Whole blocks of JPEG (16 pixels with halved colours), so that neighbours do not mix.
     cell = 96 if len(rows) <= 1000 else 64 if len(rows) <= 3000 else 48
     sizes = np.zeros((len(rows), 2), dtype=np.int64)
-    sheets: list[str] = []
     try:
         images = embeddings.images
     except StriateError:  # the data set is not there
         return Thumbnails(cell=cell, sheets=(), sizes=sizes)
-    if isinstance(images, ImageArrays):
-        cell = min(cell, max(images.pixels.shape[1:3]))
     # Scaled down to fit, never up; grey around it is not shown.
     small = Preprocessing(size=(cell, cell), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3, resize="pad", fill=128)
+    cells = np.full((len(rows), cell, cell, 3), small.fill, dtype=np.uint8)
 
-    def read(row: int) -> tuple[Pixels, tuple[int, int]] | None:
+    def read(number: int) -> None:
         try:
-            return read_pixels(images, embeddings.place(row), small)
+            cells[number], (tall, wide) = read_pixels(images, embeddings.place(int(rows[number])), small)
         except (StriateError, IndexError):
-            return None
+            return
+        scale = min(1.0, cell / tall, cell / wide)
+        sizes[number] = max(1, int(tall * scale)), max(1, int(wide * scale))
 
     with ThreadPoolExecutor(cpus()) as pool:
-        for start in range(0, len(rows), PER_SHEET):
-            part = rows[start : start + PER_SHEET].tolist()
-            height = cell * -(-len(part) // COLUMNS)
-            sheet = np.full((height, cell * min(COLUMNS, len(part)), 3), 128, dtype=np.uint8)
-            for number, found in enumerate(pool.map(read, part)):
-                if found is None:
-                    continue
-                pixels, (tall, wide) = found
-                top, left = cell * (number // COLUMNS), cell * (number % COLUMNS)
-                sheet[top : top + cell, left : left + cell] = pixels
-                scale = min(1.0, cell / tall, cell / wide)
-                sizes[start + number] = max(1, int(tall * scale)), max(1, int(wide * scale))
-            sheets.append(_data_uri(sheet, exact=cell <= SMALL))
-            display.progress("thumbnails", min(start + PER_SHEET, len(rows)), len(rows))
+        for done, _ in enumerate(pool.map(read, range(len(rows))), 1):
+            display.progress("thumbnails", done, len(rows))
     display.close()
+    needed = max(1, int(sizes.max()))
+    if needed <= SMALL:  # all of them are small images: no room around them
+        start = (cell - sizes) // 2
+        tight = np.full((len(rows), needed, needed, 3), small.fill, dtype=np.uint8)
+        for number, ((top, left), (tall, wide)) in enumerate(zip(start.tolist(), sizes.tolist(), strict=True)):
+            y, x = (needed - tall) // 2, (needed - wide) // 2
+            tight[number, y : y + tall, x : x + wide] = cells[number, top : top + tall, left : left + wide]
+        cell, cells = needed, tight
+    sheets = [
+        _data_uri(_side_by_side(cells[start : start + PER_SHEET]), exact=cell <= SMALL)
+        for start in range(0, len(rows), PER_SHEET)
+    ]
     return Thumbnails(cell=cell, sheets=tuple(sheets), sizes=sizes)
+
+
+def _side_by_side(cells: Pixels) -> Pixels:
+    """(M, cell, cell, 3) thumbnails in rows of COLUMNS; what is left of the last row is black."""
+    count, cell = cells.shape[:2]
+    columns = min(COLUMNS, count)
+    filled = np.zeros((-(-count // columns) * columns, cell, cell, 3), dtype=np.uint8)
+    filled[:count] = cells
+    return filled.reshape(-1, columns, cell, cell, 3).swapaxes(1, 2).reshape(-1, columns * cell, 3)
 
 
 def _data_uri(sheet: Pixels, *, exact: bool) -> str:

@@ -157,7 +157,8 @@ button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .legend span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .legend small { margin-left: auto; color: var(--muted); font-variant-numeric: tabular-nums; }
 .legend [aria-pressed="false"] { opacity: .45; text-decoration: line-through; }
-.ring { stroke: var(--ink); stroke-opacity: 1 !important; }
+.scatter .ring { stroke: var(--ink); }
+.scatter .ring, .scatter .core { stroke-opacity: 1; }
 .card { position: absolute; width: 176px; padding: 8px; background: var(--paper); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: 0 6px 24px #0003; pointer-events: none; font-size: 13px; line-height: 1.4; }
 .card[hidden] { display: none; }
@@ -225,7 +226,8 @@ function render() {
   const context = overlay.getContext("2d");
   context.scale(dots, dots);
   if (pictures) {
-    const size = Math.min(80, 28 * Math.sqrt(whole / view.side)), scale = side / view.side;
+    const alone = Math.max(10, Math.min(28, 1.4 * side / Math.sqrt(count))); // on the whole map, without much overlap
+    const size = Math.min(80, alone * (whole / view.side) ** .7), scale = side / view.side;
     const colours = paths.map(path => getComputedStyle(path).stroke);
     for (let i = 0; i < count; i++) {
       if (!isShown(i)) continue;
