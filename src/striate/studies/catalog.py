@@ -13,6 +13,7 @@ NAMES: tuple[str, ...] = (
     "early-stopping",
     "augmentation",
     "capacity",
+    "normalise-input",
     "where-the-work-is",
     "first-filters",
     "test-set",

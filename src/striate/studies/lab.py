@@ -70,6 +70,7 @@ class Lab:
         self.out, self.data, self.root, self.seeds, self.effort, self.weights = out, data, root, seeds, effort, weights
         self._display, self._name = display, name
         self._done, self._steps = 0, 0
+        self._drawn: dict[int, Splits] = {}
 
     def plan(self, steps: int) -> None:
         """Say how many calls of `train` and `once` there will be, for the progress bar."""
@@ -178,7 +179,9 @@ class Lab:
         return open_dataset(self.data, root=self.root if self.data in NAMES and self.data != "digits" else None)
 
     def _splits(self, seed: int) -> Splits:
-        return split(self._dataset, seed=seed)
+        if seed not in self._drawn:
+            self._drawn[seed] = split(self._dataset, seed=seed)
+        return self._drawn[seed]
 
     @contextmanager
     def _step(self, label: str) -> Generator[Callable[[], Any]]:
