@@ -215,7 +215,7 @@ function draw(context, i, x, y, width, height) {
 
 let waiting = false;
 function show() {
-  if (!waiting) requestAnimationFrame(() => { waiting = false; render(); });
+  if (!waiting) queueMicrotask(() => { waiting = false; render(); });
   waiting = true;
 }
 
