@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from striate.viz.charts import Series
+
 if TYPE_CHECKING:
     from striate.studies.lab import Lab
 
@@ -111,6 +113,17 @@ class Interval:
         """Half of the interval; 0 where there is none."""
         return 0.0 if self.high is None else self.high - self.mean
 
+    @property
+    def above_zero(self) -> bool:
+        """Whether all of it is; of one value, whether that is."""
+        return (self.mean if self.low is None else self.low) > 0
+
+    @property
+    def points(self) -> str:
+        """A share, or a difference of shares, in percentage points."""
+        percent = f"{100 * self.mean:.1f}"
+        return percent if self.high is None else f"{percent} ± {100 * self.margin:.1f}"
+
     def __format__(self, spec: str) -> str:
         mean = format(self.mean, spec)
         return mean if self.high is None else f"{mean} ± {format(self.margin, spec)}"
@@ -131,6 +144,25 @@ def summary(values: Sequence[float]) -> Interval:
         return Interval(mean=mean, low=None, high=None, count=1)
     margin = _t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean=mean, low=mean - margin, high=mean + margin, count=len(values))
+
+
+def band(name: str, x: Sequence[float], of: Sequence[Interval], *, times: float = 1.0) -> Series:
+    """A line through means with their intervals around it.
+
+    Args:
+        name: of the line.
+        x: as many as there are intervals.
+        of: one or more.
+        times: what the values are multiplied by, as in 100 for percent.
+    """
+    alone = any(each.low is None for each in of)
+    return Series(
+        name=name,
+        x=x,
+        y=[times * each.mean for each in of],
+        low=None if alone else [times * (each.mean - each.margin) for each in of],
+        high=None if alone else [times * (each.mean + each.margin) for each in of],
+    )
 
 
 # 97.5% quantiles of Student's distribution for 1, 2, ... degrees of freedom.
