@@ -8,6 +8,8 @@ from striate.studies.study import Study
 NAMES: tuple[str, ...] = (
     "mnist-table",
     "vanishing-gradients",
+    "depth",
+    "batch-norm",
     "dropout",
     "weight-decay",
     "early-stopping",
@@ -15,6 +17,8 @@ NAMES: tuple[str, ...] = (
     "capacity",
     "normalise-input",
     "where-the-work-is",
+    "one-by-one",
+    "why-convolution",
     "first-filters",
     "test-set",
 )  # fmt: skip
