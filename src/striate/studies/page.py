@@ -124,10 +124,9 @@ def _facts(result: "StudyResult") -> str:
         device = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads"
         facts.append(("hardware", device + (f"; {about['gpu']}" if "gpu" in about else "")))
         facts.append(("versions", ", ".join(f"{name} {number}" for name, number in machine["versions"].items())))
-    command = f"striate study {result.study.name} --{result.effort}"
     notes = "".join(f'<p class="note">{escape(text)}</p>' for text in warnings)
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return f'<dl class="facts">{rows}</dl>{notes}<p class="note">Again: <code>{escape(command)}</code></p>'
+    return f'<dl class="facts">{rows}</dl>{notes}<p class="note">Again: <code>{escape(result.command)}</code></p>'
 
 
 def _shown(value: object) -> str:

@@ -33,6 +33,7 @@ class StudyResult:
     seeds: int | None  # None where nothing depends on chance
     seconds: float  # of all trainings and measurements, earlier sessions included
     machines: list[dict[str, Any]]  # {hardware, versions} of every session, each once
+    command: str  # that measures the same again
     path: Path
     page: Path
 
@@ -58,6 +59,7 @@ class StudyResult:
             "seeds": self.seeds,
             "seconds": round(self.seconds, 1),
             "machines": self.machines,
+            "command": self.command,
             "path": str(self.path),
             "page": str(self.page),
         }
@@ -120,15 +122,12 @@ def run_study(
         display=display,
         name=study.name,
     )
+    given = {"data": data, "seeds": seeds, "weights": weights}
     try:
         findings = study.measure(lab, plan)
     except (InterruptedRunError, KeyboardInterrupt):
-        again = ["striate", "study", study.name, f"--{effort}"]
-        given = {"--data": data, "--root": root, "--seeds": seeds, "--out": out, "--weights": weights}
-        again += [str(part) for pair in given.items() if pair[1] is not None for part in pair]
-        raise InterruptedRunError(
-            f"interrupted; everything measured so far is kept. Go on with '{shlex.join(again)}'."
-        ) from None
+        again = _command(study, effort, **given, root=root, out=out)
+        raise InterruptedRunError(f"interrupted; everything measured so far is kept. Go on with '{again}'.") from None
     finally:
         display.close()
     result = StudyResult(
@@ -140,6 +139,7 @@ def run_study(
         seeds=count,
         seconds=lab.seconds,
         machines=machines,
+        command=_command(study, effort, **given),
         path=out,
         page=out / "study.html",
     )
@@ -158,6 +158,11 @@ def _with_seeds(study: Study, plan: Any, seeds: int | None) -> Any:
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: a study takes one or more.")
     return replace(plan, seeds=seeds)
+
+
+def _command(study: Study, effort: Effort, **options: object) -> str:
+    given = [str(part) for name, value in options.items() if value is not None for part in (f"--{name}", value)]
+    return shlex.join(["striate", "study", study.name, f"--{effort}", *given])
 
 
 def _known_data(study: Study, root: Path | None) -> str:
