@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,13 @@ def test_one_value_has_no_interval():
 def test_a_claim_holds_as_far_as_its_parts():
     yes, no = (Part(claim="", measured="", holds=holds) for holds in (True, False))
     assert [judge(parts) for parts in ([yes, yes], [yes, no], [no])] == ["holds", "holds in part", "does not hold here"]
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path):
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(re.findall(r"```python\n(from dataclasses.*?)```", text, re.DOTALL)[0], example)
+    study = example["STUDY"]
+    small = replace(study, data=("digits",))
+    result = run_study(small, plan=replace(study.quick, epochs=1, seeds=1), out=tmp_path / "study", display=QUIET)
+    assert set(result.findings.numbers) == {"lenet5", "lenet5_modern"}
