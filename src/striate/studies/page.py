@@ -150,6 +150,7 @@ h3 { font-size: 14px; font-weight: 600; margin: 0 0 8px; }
 @media print { :root { --holds: #00785a; --partly: #8a5f00; --fails: #b44d00; } }
 .holds { color: var(--holds); } .partly { color: var(--partly); } .fails { color: var(--fails); }
 .parts { margin: 12px 0 0; }
+.parts th, .parts td:nth-child(2) { min-width: 150px; }
 .parts td:last-child { font-weight: 600; white-space: nowrap; }
 .block { margin: 0 0 32px; }
 .block:last-child { margin-bottom: 0; }

@@ -390,7 +390,7 @@ def _times(value: float) -> str:
     """A factor: 0.31, 237, 4.3e-18."""
     if value >= 1e4 or value < 1e-3:
         digits, power = f"{value:.1e}".split("e")
-        return f"{digits}e{int(power)}"
+        return f"{digits}e{int(power)}".replace("-", "\N{MINUS SIGN}")
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
