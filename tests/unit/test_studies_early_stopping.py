@@ -24,10 +24,18 @@ FLAT = course(6000, [1.0, 0.5, 0.5], [0.5, 0.2, 0.2])
 @pytest.mark.parametrize(
     ("losses", "errors", "holds"),
     [
-        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.3], [True, True, True, True, True]),
-        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.1], [True, True, False, False, True]),  # the loss rises, the error does not
-        ([1.0, 0.5, 0.9], [0.2, 0.5, 0.3], [True, True, False, True, True]),  # loss and error stop at different places
-        ([1.0, 0.5, 0.4], [0.5, 0.2, 0.1], [False, False, False, False, True]),
+        ([1.0, 0.5, 0.9], [0.5, 0.2, 0.3], [True] * 6),
+        (
+            [1.0, 0.5, 0.9],
+            [0.5, 0.2, 0.1],
+            [True, True, False, False, True, True],
+        ),  # the loss rises, the error does not
+        (
+            [1.0, 0.5, 0.9],
+            [0.2, 0.5, 0.3],
+            [True, True, False, True, True, True],
+        ),  # loss and error stop at different places
+        ([1.0, 0.5, 0.4], [0.5, 0.2, 0.1], [False, False, False, False, True, True]),
     ],
 )
 def test_the_verdict_follows_from_the_courses(losses: list[float], errors: list[float], holds: list[bool]):
@@ -39,7 +47,7 @@ def test_the_verdict_follows_from_the_courses(losses: list[float], errors: list[
 def test_wrong_labels_have_to_make_a_difference():
     overfitted = course(600, [1.0, 0.5, 0.9], [0.5, 0.2, 0.3])
     parts = judged([[overfitted] * 2, [FLAT] * 2], [[FLAT] * 2, [FLAT] * 2])
-    assert [part.holds for part in parts] == [True, True, True, True, False]
+    assert [part.holds for part in parts] == [True, True, True, True, False, False]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])

@@ -7,7 +7,7 @@ in every epoch makes images that nobody had to collect, and leaves the network n
 from collections.abc import Sequence
 
 from striate.studies.lab import Lab
-from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, numbers, saved, saves, table, train_all
+from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, numbers, room, saved, saves, table, train_all
 from striate.studies.study import Findings, Part, Study, judge
 
 POLICY = "geometric(rotation=10, shift=0.08, shear=8, zoom=0.9..1.1)"
@@ -23,7 +23,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
     )
     return Findings(
         verdict=judge(parts),
-        why=f"Of the test errors augmentation {gains}.",
+        why=f"Of the test errors augmentation {gains}. {room(plain)}",
         parts=parts,
         tables=[table(plain, [augmented], sizes.steps)],
         charts=charts(plain, [augmented]),

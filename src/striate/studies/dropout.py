@@ -7,7 +7,20 @@ network learns by heart it then has to learn with every half of itself; when it 
 from collections.abc import Sequence
 
 from striate.studies.lab import Lab
-from striate.studies.shrinking import RULE, Sizes, Way, charts, helps, network, numbers, saved, saves, table, train_all
+from striate.studies.shrinking import (
+    RULE,
+    Sizes,
+    Way,
+    charts,
+    helps,
+    network,
+    numbers,
+    room,
+    saved,
+    saves,
+    table,
+    train_all,
+)
 from striate.studies.study import Findings, Part, Study, judge
 
 
@@ -21,7 +34,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
     )
     return Findings(
         verdict=judge(parts),
-        why=f"Of the test errors dropout {gains}.",
+        why=f"Of the test errors dropout {gains}. {room(plain)}",
         parts=parts,
         tables=[table(plain, [dropout], sizes.steps)],
         charts=charts(plain, [dropout]),

@@ -160,6 +160,14 @@ def saves(share: Interval) -> str:
     return f"{'saves' if share.mean >= 0 else 'adds'} {abs(share.mean):.0%}{margin}"
 
 
+def room(plain: Way) -> str:
+    """How much there is for a remedy to do, as a sentence."""
+    return (
+        f"Without it the gap between test and training error is {plain.gap[0]:.2%} with {plain.images[0]:,} images and "
+        f"{plain.gap[-1]:.2%} with {plain.images[-1]:,}: where there is no gap, a remedy has nothing to close."
+    )
+
+
 def table(plain: Way, remedies: Sequence[Way], steps: int) -> Table:
     """Both errors in all ways, and what each remedy saves."""
     rows: list[list[str]] = []
@@ -179,7 +187,15 @@ def table(plain: Way, remedies: Sequence[Way], steps: int) -> Table:
             )
     return Table(
         title="Errors after the last step",
-        columns=("training images", "", "training error", "test error", "gap", "test errors saved", ""),
+        columns=(
+            "training images",
+            "trained",
+            "training error",
+            "test error",
+            "gap",
+            "test errors saved",
+            "the remedy",
+        ),
         rows=rows,
         caption=f"Every training takes about {steps:,} steps of {BATCH} images: {passes(plain.images, steps)}. "
         "Intervals are 95% over the seeds, each with images and first weights of its own.",
