@@ -78,7 +78,7 @@ STUDY = Study(
     rule=f"{RULE} The claim holds if dropout does not help with the fewest images, helps with some number of them, "
     "and with the most saves less than there, by more than its interval.",
     data=("mnist", "fashion-mnist", "digits"),
-    quick=Sizes(per_class=(60, 600, 6000), steps=600, seeds=3),
-    full=Sizes(per_class=(60, 200, 600, 2000, 6000), steps=2400, seeds=3),
+    quick=Sizes(per_class=(10, 60, 600, 6000), steps=600, seeds=3),
+    full=Sizes(per_class=(10, 60, 200, 600, 2000, 6000), steps=2400, seeds=3),
     measure=measure,
 )

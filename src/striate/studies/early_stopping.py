@@ -76,8 +76,8 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
     return Findings(
         verdict=judge(parts),
         why=f"With {few[0].images:,} images the test loss changes by {signed(rise(few))} from the step at which the "
-        f"validation loss is least to the end. Of the errors at the end stopping there {saves(saved(few, 'loss'))}, and "
-        f"stopping where the validation error is least {saves(saved(few, 'error'))}"
+        f"validation loss is least to the end. Of the errors at the end stopping there {saves(saved(few, 'loss'))}, "
+        f"and stopping where the validation error is least {saves(saved(few, 'error'))}"
         + (SURER if helps(rise(few)) and not helps(saved(few, "error")) else ".")
         + f" With {sizes.wrong:.0%} of the labels wrong, stopping by the error {saves(saved(wrong[0], 'error'))} with "
         f"{few[0].images:,} images and {saves(saved(wrong[-1], 'error'))} with {right[-1][0].images:,}.",
