@@ -52,7 +52,11 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head that turns its deepest feature map into class scores.
+    """A backbone and a head that turns one of its feature maps, the deepest, into class scores.
+
+    Attributes:
+        reads: the place of the map that the head reads among the backbone's stages; -1, the deepest, unless another
+            head was given (`striate.models.heads`).
 
     Args:
         backbone: gives the maps.
@@ -78,6 +82,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.reads = -1
         self.auxiliary = nn.ModuleDict(auxiliary)
         self.auxiliary_weight = auxiliary_weight
         self.classes = classes
@@ -94,7 +99,7 @@ class Classifier(nn.Module):
             (B, K) float32 logits.
         """
         features: Sequence[Tensor] = self.backbone(images)
-        return self.head(features[-1])
+        return self.head(features[self.reads])
 
     def training_logits(self, images: Tensor) -> dict[str, Tensor]:
         """What training learns from.
@@ -107,4 +112,4 @@ class Classifier(nn.Module):
         """
         features: Sequence[Tensor] = self.backbone(images)
         maps = {stage.name: x for stage, x in zip(self.backbone.stages, features, strict=True)}
-        return {"": self.head(features[-1])} | {name: head(maps[name]) for name, head in self.auxiliary.items()}
+        return {"": self.head(features[self.reads])} | {name: head(maps[name]) for name, head in self.auxiliary.items()}

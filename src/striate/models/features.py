@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from striate.errors import UsageError, did_you_mean
 from striate.models.contract import Classifier
+from striate.nn.nearest import NearestNeighbours
 
 
 class FeatureExtractor(nn.Module):
@@ -92,7 +93,10 @@ def last_layer(network: Classifier) -> str:
     found = ""
     for path, module in network.named_modules():
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        if not path.startswith("auxiliary") and any(t.dim() > 1 and t.shape[0] == network.classes for t in own):
+        scores = any(t.dim() > 1 and t.shape[0] == network.classes for t in own) or isinstance(
+            module, NearestNeighbours
+        )
+        if scores and not path.startswith("auxiliary"):
             found = path
     if not found:
         raise UsageError("the network has no layer with an output for every class.")

@@ -94,6 +94,14 @@ def is_ours(path: Path) -> bool:
         return False
 
 
+def licence_of(model: str, weights: str) -> str:
+    """The licence of weights, as far as they say."""
+    if is_official(weights):
+        return official(model, weights).licence
+    file = weights_file(weights)
+    return read_card(file).licence if is_ours(file) else "not stated"
+
+
 def weights_file(weights: str) -> Path:
     """The file that a text names which is no official checkpoint: of a run folder, the run's model file."""
     path = Path(weights)

@@ -33,6 +33,13 @@ USES = {  # settings of the group "transfer" and the ways of transfer that read 
 }
 
 
+TRAINING_ONLY = (  # settings that a classifier fitted on features does not read
+    *("augment", "mixup", "cutmix", "accumulate", "optimizer", "lr", "momentum", "nesterov", "schedule", "warmup"),
+    *("patience", "watch", "weight_decay", "decay_all", "l1", "label_smoothing", "class_weights", "clip", "ema"),
+    "compile",
+)
+
+
 def check_transfer(resolved: Resolved) -> None:
     """Refuse settings of transfer that would do nothing.
 
@@ -52,14 +59,22 @@ def check_transfer(resolved: Resolved) -> None:
                 f"--{name.replace('_', '-')} does nothing with --transfer {way}: it is for "
                 f"{' and '.join(f'--transfer {other}' for other in ways)}."
             )
+    useless = [name for name in TRAINING_ONLY if resolved.sources[name] not in ("default", "features")]
+    if way == "features" and useless:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise UsageError(
+            f"{flags}: nothing is trained by steps with --transfer features, so take it away; --transfer finetune does."
+        )
     for name in ("temperature", "teacher_share"):
         if resolved.sources[name] != "default" and settings.teacher is None:
             raise UsageError(f"--{name.replace('_', '-')} does nothing without a --teacher.")
 
 
 def settle(resolved: Resolved) -> Resolved:
-    """Decide what fine-tuning leaves open."""
+    """Decide what a way of transfer leaves open."""
     settings = resolved.settings
+    if settings.transfer == "features" and settings.augment == "auto":
+        return resolved.because("features", augment="none")  # which sees every image once
     if settings.transfer != "finetune":
         return resolved
     open_ones = {

@@ -16,6 +16,7 @@ from striate.engine.checkpoint import METADATA, copied, save_tensors
 from striate.errors import ModelFileError, UsageError
 from striate.models.catalog import create
 from striate.models.contract import Classifier
+from striate.models.heads import Head, replace_head
 from striate.models.weights import fit
 from striate.tasks.classification import Classification
 from striate.tasks.task import Task
@@ -34,6 +35,7 @@ class Card:
     preprocessing: Preprocessing
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])  # {split, epoch, values}
     data: dict[str, Any] = field(default_factory=dict[str, Any])  # {name, source, root, split, licence, fingerprints}
+    head: dict[str, Any] | None = None  # as `striate.models.heads.Head`; None: the model's own
     frozen: list[str] = field(default_factory=list[str])  # stages that training left as they were
     licence: str = "not stated"  # of the weights
     striate: str = ""  # version that wrote the file
@@ -60,6 +62,8 @@ def read_model(path: Path) -> tuple[Task, Card]:
     card, tensors = read_tensors(path)
     try:
         network = create(card.model, classes=len(card.classes), channels=card.channels, size=card.size)
+        if card.head is not None:
+            replace_head(network, Head.from_json(card.head))
         task = build_task(network, card.task)
     except UsageError as error:
         raise ModelFileError(f"{path} describes a model that this version cannot build: {error}") from error
@@ -159,6 +163,7 @@ def _misfits(fields: dict[str, Any]) -> list[str]:
         and all(isinstance(data.get(name) or {}, dict) for name in ("fingerprints", "split")),
         "data's source and root must be text": isinstance(data, dict)
         and all(isinstance(data.get(name) or "", str) for name in ("source", "root")),
+        "head must be a mapping": isinstance(fields["head"], dict | None),
         "frozen must be a list of stages' names": isinstance(fields["frozen"], list)
         and all(isinstance(name, str) for name in fields["frozen"]),
         "licence and striate must be text": all(isinstance(fields[name], str) for name in ("licence", "striate")),

@@ -121,6 +121,20 @@ def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> l
         splits = " and ".join(series.name for series in accuracies)
         curves.append(Curve(title=f"Accuracy on {splits}", unit="top1", series=accuracies, marks=marks))
     curves.insert(0, Curve(title="Loss", series=losses, marks=marks))
+    for event in events:
+        if event["event"] == "cross_validation":
+            trials = event["trials"]
+            accuracy, deviation = ([trial[name] for trial in trials] for name in ("accuracy", "deviation"))
+            series = Series(
+                name=event["classifier"],
+                x=[trial["penalty"] for trial in trials],
+                y=accuracy,
+                low=[a - d for a, d in zip(accuracy, deviation, strict=True)],
+                high=[a + d for a, d in zip(accuracy, deviation, strict=True)],
+            )
+            curves.append(
+                Curve(title="Cross-validation", unit="top1, ± over folds", series=[series], x_label="penalty")
+            )
     steps = [event for event in events if event["event"] == "step"]
     if steps:
         rates = Series(name="learning rate", x=[step["step"] for step in steps], y=[step["lr"] for step in steps])

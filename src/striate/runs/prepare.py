@@ -26,6 +26,7 @@ from striate.engine import distributed
 from striate.engine.optimizers import LearningGroup, peak_lr
 from striate.errors import DataError, UsageError, did_you_mean
 from striate.models.catalog import create, find, native_size, obstacle, published_for
+from striate.models.contract import Classifier
 from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, expected_input, is_official, is_ours, weights_file
@@ -52,6 +53,13 @@ class Prepared:
     device: torch.device
     weights: tuple[str, ...]  # what of the weights asked for was adapted or made anew, in sentences
     groups: tuple[LearningGroup, ...]  # of parameters that learn at different rates; none where all learn alike
+
+    @property
+    def network(self) -> Classifier:
+        """The task's."""
+        network = self.task.network
+        assert isinstance(network, Classifier)
+        return network
 
     @property
     def parameters(self) -> int:
@@ -126,7 +134,9 @@ def prepare(
 
     resolved = resolved.because("data", task=dataset.task)
     seen = _look(dataset, splits.indices["train"])
-    resolved, expected = _of_weights(resolved)
+    expected = None
+    if preprocessing is None:
+        resolved, expected = _of_weights(resolved)
     settings = resolved.settings
     if settings.model == "auto":
         small = seen.size is not None and max(seen.size) <= 32
@@ -137,6 +147,8 @@ def prepare(
     if settings.resize == "auto":
         inside = seen.size is not None and seen.size[0] <= size[0] and seen.size[1] <= size[1]
         resolved = resolved.because("data", resize="pad" if inside else "crop")
+    resolved = settle(resolved)
+    settings = resolved.settings
     if settings.augment == "auto":
         resolved = resolved.because("data", augment="light" if max(size) <= SMALL else "standard")
     if settings.lr == "auto":
@@ -145,9 +157,9 @@ def prepare(
         resolved = resolved.because("default", interpolation="bilinear")
     if settings.normalise == "auto":
         resolved = resolved.because("data", normalise="data")
-    resolved = settle(resolved)
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3
+    resumed = preprocessing is not None
     if preprocessing is None:
         plain = Preprocessing(
             size=size,
@@ -163,7 +175,8 @@ def prepare(
     _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
     notes: tuple[str, ...] = ()
-    if settings.weights in (None, "none"):
+    # Of a resumed run the state holds what became of the weights; features are of the weights themselves.
+    if settings.weights in (None, "none") or (resumed and settings.transfer != "features"):
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     else:
         network, notes = create_with_weights(

@@ -17,7 +17,7 @@ import torch
 
 from striate.config import Resolved, TrainSettings
 from striate.core.batch import Batch
-from striate.data.loader import Loader
+from striate.data.dataset import Skipped
 from striate.data.preprocess import Preprocessing
 from striate.engine import distributed, precision
 from striate.engine.batch_size import largest_batch
@@ -25,6 +25,8 @@ from striate.engine.checkpoint import Store
 from striate.engine.fit import Best, Fitted, fit, out_of_memory
 from striate.engine.log import Display, Log, Sink
 from striate.errors import InterruptedRunError, UsageError
+from striate.models.stages import CLASSIFIER, parameter_stages
+from striate.runs.checkpoints import licence_of
 from striate.runs.evaluate import evaluate_run, headline_split
 from striate.runs.finetune import frozen_stages, schedule_table
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
@@ -41,6 +43,7 @@ from striate.runs.prepare import (
     watched,
 )
 from striate.runs.tensorboard import TensorBoard, require_tensorboard
+from striate.runs.transfer import fit_on_features, settle_features
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -101,7 +104,12 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
         prepared = prepare(from_anywhere(resolved))
         introduce(prepared, display)
         with at_most_threads(prepared.resolved.settings):
-            prepared, batch, chosen = settle_machine(prepared, display)
+            features = prepared.resolved.settings.transfer == "features"
+            batch, chosen = 0, precision.Precision()
+            if features:
+                prepared = settle_features(prepared)
+            else:
+                prepared, batch, chosen = settle_machine(prepared, display)
             named: dict[str, Any] = {}
             if rank == 0:
                 named["path"] = str(new_run(out, resolved.settings.data, prepared.resolved.settings.model).path)
@@ -109,6 +117,8 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
             if rank == 0:
                 prepared.splits.save(run.split, prepared.dataset)
                 write_settings(run, prepared.resolved, _about(prepared))
+            if features:
+                return _extract(run, prepared, display)
             return _fit(run, prepared, batch, chosen, display, resuming=False)
 
 
@@ -123,13 +133,13 @@ def resume_run(run: RunFolder, *, display: Display | None = None) -> Run:
     resolved = run.resolved
     settings = resolved.settings
     _warn_of_other_versions(run, display)
-    if settings.weights is not None:  # the state holds what became of them
-        resolved = Resolved(settings=replace(settings, weights=None), sources=resolved.sources)
     with distributed.processes(device_of(settings.device)), at_most_threads(settings):
         preprocessing = Preprocessing.from_json(run.document["preprocessing"])
         prepared = prepare(resolved, splits_file=run.split, preprocessing=preprocessing)
         for note in (*prepared.splits.notes, *changes(prepared, run.document)):
             display.say(f"Note: {note}.")
+        if settings.transfer == "features":
+            return _extract(run, prepared, display)
         assert isinstance(settings.batch, int)
         assert isinstance(settings.channels_last, bool)
         chosen = precision.Precision(settings.precision, settings.channels_last)
@@ -198,11 +208,14 @@ def introduce(prepared: Prepared, display: Display) -> None:
     if prepared.skipped:
         display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
     shape = "x".join(map(str, (*prepared.preprocessing.size, prepared.preprocessing.channels)))
-    display.say(
-        f"Model: {settings.model}, {prepared.parameters:,} parameters, input {shape}; "
-        f"{settings.optimizer}, {settings.schedule} to lr {settings.lr:g}, batch {settings.batch}, "
-        f"{settings.epochs} epochs, augment {settings.augment}, on {prepared.device}."
-    )
+    network = f"Model: {settings.model}, {prepared.parameters:,} parameters, input {shape}"
+    if settings.transfer == "features":
+        display.say(f"{network}, all of it frozen; a {settings.classifier} classifier, on {prepared.device}.")
+    else:
+        display.say(
+            f"{network}; {settings.optimizer}, {settings.schedule} to lr {settings.lr:g}, batch {settings.batch}, "
+            f"{settings.epochs} epochs, augment {settings.augment}, on {prepared.device}."
+        )
     if settings.weights not in (None, "none"):
         display.say(f"Weights: {'; '.join((settings.weights, *prepared.weights))}.")
     if prepared.groups:
@@ -242,17 +255,7 @@ def _fit(
         epoch, step = state.values["epoch"], state.values["step"]
         over = epoch >= settings.epochs
         display.say("All epochs are done." if over else f"Resuming at epoch {epoch + 1}, step {step + 1}.")
-    card = Card(
-        model=settings.model,
-        channels=prepared.preprocessing.channels,
-        size=prepared.preprocessing.size,
-        task=prepared.task.to_json(),
-        preprocessing=prepared.preprocessing,
-        data=_data_card(prepared),
-        frozen=frozen_stages(prepared.groups),
-        licence=f"follows from the data's: {prepared.dataset.licence or 'not stated'}",
-        striate=versions()["striate"],
-    )
+    card = _card(prepared)
 
     def keep(task: Task, best: Best) -> None:
         if rank == 0:
@@ -283,14 +286,52 @@ def _fit(
             if rank == 0 and fitted.best is None:
                 write_model(run.model, prepared.task, replace(card, metrics={"split": "none", "epoch": fitted.epochs}))
             distributed.barrier()
-            return _finish(run, prepared, train, fitted, log, display)
+            return _finish(run, prepared, train.skipped, fitted, log, display)
     except InterruptedRunError:
         raise InterruptedRunError(f"interrupted; everything so far is saved. Go on with {run.resume}.") from None
     finally:
         log.close()
 
 
-def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, log: Log, display: Display) -> Run:
+def _extract(run: RunFolder, prepared: Prepared, display: Display) -> Run:
+    """Fit a classifier on the features of a frozen network."""
+    log = Log(run.metrics, display, position=0, sinks=_sinks(run, prepared.resolved.settings))
+    try:
+        with _locked(run.path), _stop_signals() as stop:
+            found = fit_on_features(prepared, log, display, stop=stop)
+            best = found.fitted.best
+            metrics = {"split": "none"} if best is None else {"split": "val", "epoch": 1, "values": best.metrics}
+            head = None if found.head is None else found.head.to_json()
+            frozen = [name for name in parameter_stages(prepared.network) if name != CLASSIFIER]
+            card = replace(_card(prepared), metrics=metrics, head=head, frozen=frozen)
+            write_model(run.model, prepared.task, card)
+            return _finish(run, prepared, list(found.skipped), found.fitted, log, display)
+    except InterruptedRunError:
+        raise InterruptedRunError(f"interrupted; computed features are kept. Go on with {run.resume}.") from None
+    finally:
+        log.close()
+
+
+def _card(prepared: Prepared) -> Card:
+    settings = prepared.resolved.settings
+    weights = None if settings.weights == "none" else settings.weights
+    return Card(
+        model=settings.model,
+        channels=prepared.preprocessing.channels,
+        size=prepared.preprocessing.size,
+        task=prepared.task.to_json(),
+        preprocessing=prepared.preprocessing,
+        data=_data_card(prepared),
+        frozen=frozen_stages(prepared.groups),
+        licence=f"follows from the data's: {prepared.dataset.licence or 'not stated'}"
+        + (f"; and from that of {weights}: {licence_of(settings.model, weights)}" if weights else ""),
+        striate=versions()["striate"],
+    )
+
+
+def _finish(
+    run: RunFolder, prepared: Prepared, unread: list[Skipped], fitted: Fitted, log: Log, display: Display
+) -> Run:
     """Measure the kept weights, write the report, and say how it went."""
     split = headline_split(prepared.splits)
     evaluation = evaluate_run(run, prepared, split=split, display=display)
@@ -307,7 +348,7 @@ def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, l
         seconds=fitted.seconds,
         report=run.report,
     )
-    unread = distributed.gathered(train.skipped)
+    unread = distributed.gathered(unread)
     by_source = {
         item.source: item for item in (*prepared.skipped, *unread, *evaluation.skipped)
     }  # each process names what it met
@@ -320,8 +361,9 @@ def _finish(run: RunFolder, prepared: Prepared, train: Loader, fitted: Fitted, l
     if unread:
         display.say(f"{len(unread)} files could not be read during training; the report names them.")
     low, high = evaluation.interval
+    kept = f"Kept epoch {best['epoch']} of {fitted.epochs}. " if fitted.steps else ""
     display.say(
-        f"Kept epoch {best['epoch']} of {fitted.epochs}. {split} top1 {evaluation.metrics['top1']:.4f} "
+        f"{kept}{split} top1 {evaluation.metrics['top1']:.4f} "
         f"(95% interval {low:.4f} to {high:.4f}, {evaluation.samples:,} images), trained in {fitted.seconds:.1f} s."
     )
     display.say(f"Run: {run.path}  report: {run.report}")

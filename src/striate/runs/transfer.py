@@ -1,0 +1,299 @@
+"""Feature extraction: a frozen network, its features computed once, and a classifier fitted on them.
+
+The result is a model like any other: the classifier becomes the network's last layer.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from striate.config import TrainSettings
+from striate.core.annotations import Classifications
+from striate.core.batch import Batch
+from striate.data.dataset import Skipped
+from striate.engine import distributed
+from striate.engine.fit import Best, fit
+from striate.engine.fit import Fitted as EngineFitted
+from striate.engine.log import Display, Log
+from striate.engine.precision import Precision
+from striate.errors import InterruptedRunError, UsageError, did_you_mean
+from striate.models.features import last_layer
+from striate.models.heads import Head, replace_head
+from striate.nn.nearest import NearestNeighbours
+from striate.runs.feature_classifiers import (
+    NEIGHBOURS,
+    PENALTIES,
+    Fit,
+    Fitted,
+    Floats,
+    Labels,
+    Trial,
+    check_folds,
+    chosen,
+    fit_linear,
+    linear,
+    nearest,
+    require_sklearn,
+    search,
+    standard,
+    temperature,
+)
+from striate.runs.features import Extractor, Features, cache_folder, extract
+from striate.runs.prepare import Prepared
+from striate.tasks.classification import Classification
+
+SOFTMAX_PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.0)  # decoupled weight decay
+SOFTMAX_LR, SOFTMAX_BATCH, SOFTMAX_STEPS = 0.01, 64, 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transferred:
+    """What feature extraction came to."""
+
+    fitted: EngineFitted
+    head: Head | None  # None where the network's own last layer holds the classifier
+    skipped: tuple[Skipped, ...]  # images that could not be read
+
+
+def settle_features(prepared: Prepared) -> Prepared:
+    """Check what training on features asks for, and settle what it does not read.
+
+    Raises:
+        UsageError: several processes, no scikit-learn, or a layer that is no stage.
+        DataError: a class has fewer images than folds.
+    """
+    resolved, settings = prepared.resolved, prepared.resolved.settings
+    require_sklearn()
+    _stage(prepared, settings.layer)
+    if settings.penalty == "auto":
+        labels = prepared.dataset.truths.labels.numpy()[prepared.splits.indices["train"]]
+        check_folds(labels, prepared.task.classes, settings.folds)
+    if distributed.world() > 1:
+        raise UsageError("--transfer features runs in one process: start it without torchrun.")
+    taken = {"batch": SOFTMAX_BATCH, "precision": "float32", "channels_last": False}
+    open_ones = {name: value for name, value in taken.items() if getattr(settings, name) == "auto"}
+    return replace(prepared, resolved=resolved.because("features", **open_ones))
+
+
+def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Callable[[], bool]) -> Transferred:
+    """Extract features, choose the penalty, fit the classifier and put it into the network.
+
+    Args:
+        prepared: whose network is given the classifier.
+        log: takes every event.
+        display: for people.
+        stop: asked between the parts of the work.
+
+    Raises:
+        DataError: a class has fewer images than folds.
+        InterruptedRunError: `stop` said so; computed features are kept.
+    """
+    started = time.perf_counter()
+    settings, task = prepared.resolved.settings, prepared.task
+    classes = len(task.classes)
+    extractor, stage = features_of(prepared)
+    train = _features(prepared, extractor, "train", display)
+    _heed(stop)
+    labels = prepared.dataset.truths.labels.numpy()[train.rows]
+    trials: list[Trial] = []
+    scale = 1.0
+    if settings.penalty == "auto":
+        fit_fold, penalties = _searched(settings, classes)
+        trials, scores, seen = search(
+            fit_fold,
+            train.values,
+            labels,
+            penalties,
+            classes=task.classes,
+            folds=settings.folds,
+            seed=settings.seed,
+            calibrate=settings.classifier == "svm",
+            progress=_progress(display, stop),
+        )
+        if settings.classifier == "svm":
+            scale = 1 / temperature(scores, seen)
+        display.close()
+    penalty = chosen(trials).penalty if trials else float(settings.penalty)
+    _say(settings, trials, penalty, log)
+    head = Head(kind="linear", stage=stage)
+    if settings.classifier == "knn":
+        neighbours = min(max(1, round(penalty)), len(labels))
+        head = Head(kind="knn", stage=stage, examples=len(labels), neighbours=neighbours)
+    replace_head(prepared.network, head)
+    last = prepared.network.get_submodule(last_layer(prepared.network))
+    if isinstance(last, NearestNeighbours):
+        last.remember(torch.from_numpy(train.values), torch.from_numpy(labels))
+    else:
+        assert isinstance(last, nn.Linear)
+        if settings.classifier == "softmax":
+            found = _softmax(train.values, labels, penalty, classes, settings)
+        else:
+            found = fit_linear(settings.classifier, train.values, labels, penalty, classes)
+        with torch.no_grad():
+            last.weight.copy_(torch.from_numpy(found.weight) * scale)
+            last.bias.copy_(torch.from_numpy(found.bias) * scale)
+    train_metrics = _measured(task, last, train.values, labels)
+    best: Best | None = None
+    skipped = train.skipped
+    if len(prepared.splits.indices.get("val", ())):
+        val = _features(prepared, extractor, "val", display)
+        skipped = (*skipped, *val.skipped)
+        metrics = _measured(task, last, val.values, prepared.dataset.truths.labels.numpy()[val.rows])
+        best = Best(epoch=1, value=metrics[task.headline], metrics=metrics)
+        log.record("epoch", epoch=1, train_loss=train_metrics["loss"], val=metrics)
+    else:
+        log.record("epoch", epoch=1, train_loss=train_metrics["loss"])
+    seconds = time.perf_counter() - started
+    plain = head == Head(kind="linear", stage=None)
+    return Transferred(
+        fitted=EngineFitted(best=best, epochs=1, seconds=seconds, steps=0, micro_batches=1),
+        head=None if plain else head,
+        skipped=skipped,
+    )
+
+
+def features_of(prepared: Prepared, stage: str | None = None) -> tuple[Extractor, str | None]:
+    """The extractor of the layer that a setting, or ``stage``, names; with the stage that a head on it reads.
+
+    The stage is None where the network's own last layer takes the features. A network whose last layer is no full
+    layer gives the features of its deepest stage.
+    """
+    stage = _stage(prepared, stage or prepared.resolved.settings.layer)
+    return Extractor(prepared.network, prepared.preprocessing, layer=stage, device=prepared.device), stage
+
+
+def _stage(prepared: Prepared, layer: str) -> str | None:
+    network = prepared.network
+    stages = [stage.name for stage in network.backbone.stages]
+    if layer == "auto":
+        return None if isinstance(network.get_submodule(last_layer(network)), nn.Linear) else stages[-1]
+    if layer not in stages:
+        raise UsageError(
+            f"--layer {layer}: a classifier takes the features of a stage, one of {', '.join(stages)}."
+            f"{did_you_mean(layer, stages)}"
+        )
+    return layer
+
+
+def _features(prepared: Prepared, extractor: Extractor, split: str, display: Display) -> Features:
+    settings = prepared.resolved.settings
+    found = extract(
+        extractor,
+        prepared.dataset,
+        prepared.splits.indices[split],
+        cache=cache_folder(settings.cache),
+        display=display,
+        what=f"features of {split}",
+        workers=None if settings.workers == "auto" else settings.workers,
+    )
+    read = len(found.rows) - found.computed
+    display.say(
+        f"Features of {split}: {len(found.rows):,} images x {extractor.dimension:,} at {extractor.layer}"
+        + (f", {read:,} of them from {cache_folder(settings.cache)}." if read else ".")
+    )
+    return found
+
+
+def _searched(settings: TrainSettings, classes: int) -> tuple[Fit, tuple[float, ...]]:
+    if settings.classifier == "knn":
+        return nearest(classes), tuple(float(k) for k in NEIGHBOURS)
+    if settings.classifier == "softmax":
+
+        def softmax(values: Floats, labels: Labels, penalty: float, others: Floats) -> Floats:
+            found = _softmax(values, labels, penalty, classes, settings)
+            return others @ found.weight.T + found.bias
+
+        return softmax, SOFTMAX_PENALTIES
+    return linear(settings.classifier, classes), PENALTIES
+
+
+def _progress(display: Display, stop: Callable[[], bool]) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        display.progress("choosing the penalty", done, total)
+        _heed(stop)
+
+    return progress
+
+
+def _heed(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise InterruptedRunError("interrupted")
+
+
+def _say(settings: TrainSettings, trials: list[Trial], penalty: float, log: Log) -> None:
+    what = "neighbours" if settings.classifier == "knn" else "penalty"
+    if trials:
+        best = chosen(trials)
+        log.say(
+            f"Classifier: {settings.classifier}, {what} {penalty:g} of {', '.join(f'{t.penalty:g}' for t in trials)} "
+            f"by {settings.folds}-fold cross-validation, accuracy {best.accuracy:.4f} (folds ± {best.deviation:.4f})."
+        )
+        log.record("cross_validation", classifier=settings.classifier, trials=[asdict(trial) for trial in trials])
+    else:
+        log.say(f"Classifier: {settings.classifier}, {what} {penalty:g} as given.")
+
+
+def _measured(task: Classification, last: nn.Module, values: Floats, labels: Labels) -> dict[str, float]:
+    metric = task.metric()
+    with torch.inference_mode():
+        scores = last.cpu()(torch.from_numpy(values)).softmax(1)
+    truths = Classifications(labels=torch.from_numpy(labels))
+    metric.update(Classifications(labels=scores.argmax(1), scores=scores), truths)
+    return metric.compute()
+
+
+class _FeatureBatches:
+    """Shuffled batches of features; batch k of an epoch follows from the seed, the epoch and k."""
+
+    wait = 0.0
+
+    def __init__(self, values: Tensor, labels: Tensor, seed: int):
+        self.values = values
+        self.labels = labels
+        self.seed = seed
+        self.steps = math.ceil(len(labels) / SOFTMAX_BATCH)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """See `striate.engine.evaluate.Batches`."""
+        order = torch.from_numpy(np.random.default_rng([self.seed, epoch]).permutation(len(self.labels)))
+        for rows in order.split(SOFTMAX_BATCH)[start:]:
+            yield Batch(
+                images=self.values[rows],
+                sizes=torch.ones(len(rows), 2, dtype=torch.int64),
+                truths=Classifications(labels=self.labels[rows]),
+                indices=rows,
+            )
+
+
+def _softmax(values: Floats, labels: Labels, penalty: float, classes: int, settings: TrainSettings) -> Fitted:
+    """A full layer trained by the engine with cross-entropy and weight decay, on standardised features."""
+    mean, deviation = standard(values)
+    layer = nn.Linear(values.shape[1], classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    task = Classification(layer, [str(k) for k in range(classes)])
+    batches = _FeatureBatches(torch.from_numpy((values - mean) / deviation), torch.from_numpy(labels), settings.seed)
+    fit(
+        task,
+        batches,
+        None,
+        TrainSettings(
+            epochs=max(settings.epochs, math.ceil(SOFTMAX_STEPS / batches.steps)),
+            batch=SOFTMAX_BATCH,
+            lr=SOFTMAX_LR,
+            weight_decay=penalty,
+            seed=settings.seed,
+        ),
+        Log(None, Display(quiet=True)),
+        precision=Precision(),
+        device=torch.device("cpu"),
+        batch=SOFTMAX_BATCH,
+    )
+    weight: Floats = (layer.weight.detach().numpy() / deviation).astype(np.float32)
+    bias: Floats = (layer.bias.detach().numpy() - weight @ mean).astype(np.float32)
+    return Fitted(weight=weight, bias=bias)
