@@ -157,8 +157,9 @@ def test_a_damaged_index_is_named(tmp_path: Path, damage: bytes | None) -> None:
     found.search_all(values[:1], 3, approximately=True)
     (index,) = tmp_path.glob("*.usearch")
     index.write_bytes(index.read_bytes()[:-500] if damage is None else damage)
+    again = open_embeddings(found.path)
     with pytest.raises(DataError, match=r"usearch is damaged.*Remove it"):
-        found.search_all(values[:1], 3, approximately=True)
+        again.search_all(values[:1], 3, approximately=True)
 
 
 def test_without_usearch_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

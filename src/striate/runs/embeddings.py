@@ -83,6 +83,7 @@ class Embeddings:
         self.folder = about.folder
         self.root = about.root
         self._extractor: Extractor | None = None
+        self._index: Any = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -155,11 +156,12 @@ class Embeddings:
         vectors = queries.astype(np.float32)
         if not approximately:
             return nearest(self.values, self.norms, vectors, top)
-        from striate.engine.log import Display
+        if self._index is None:
+            from striate.engine.log import Display
 
-        file = index_path(self.path, self.about.key, self.norms)
-        index = open_index(file, self.values, display=display or Display(quiet=True))
-        return approximate(index, self.values, vectors, top)
+            file = index_path(self.path, self.about.key, self.norms)
+            self._index = open_index(file, self.values, display=display or Display(quiet=True))
+        return approximate(self._index, self.values, vectors, top)
 
     def check_top(self, top: int) -> None:
         """Raise `UsageError` where there are not so many images."""

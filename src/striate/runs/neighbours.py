@@ -96,7 +96,7 @@ def approximate(index: Any, values: Floats, queries: Floats, top: int) -> list[N
     count = min(len(values), max(CANDIDATES * top, LEAST))
     found: list[Neighbours] = []
     for query in queries:
-        candidates = np.sort(np.asarray(index.search(_unit(query), count).keys).astype(np.int64))
+        candidates = np.sort(np.asarray(index.search(_unit(query), count, threads=1).keys).astype(np.int64))
         found.append(_ordered(values, candidates, query, top))
     return found
 
