@@ -123,8 +123,37 @@ def test_a_folder_with_other_parameters_is_refused(done: Path, options: dict[str
         run_study(STUDY, **({"effort": "full", "out": done, "display": QUIET} | options))
 
 
+def test_a_folder_in_which_nothing_was_measured_is_free(tmp_path: Path):
+    def fail(lab: Lab, sizes: Sizes) -> Findings:
+        raise DataError("not there")
+
+    broken = replace(STUDY, measure=fail)
+    with pytest.raises(DataError):
+        run_study(broken, out=tmp_path / "study", display=QUIET)
+    run_study(replace(STUDY, measure=found_nothing), seeds=2, out=tmp_path / "study", display=QUIET)
+
+
+def found_nothing(lab: Lab, sizes: Sizes) -> Findings:
+    return Findings(verdict=Verdict.NOT_HERE, why="")
+
+
+def test_it_says_when_an_older_session_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "study"
+    study = replace(STUDY, measure=found_nothing)
+    for _ in range(2):
+        assert len(run_study(study, out=out).machines) == 1
+    assert "Note" not in capsys.readouterr().err
+    settings = json.loads((out / "study_settings.json").read_text())
+    settings["machines"][0]["versions"]["torch"] = "0.1"
+    (out / "study_settings.json").write_text(json.dumps(settings))
+    result = run_study(study, out=out)
+    assert "was begun on another machine, with other versions" in capsys.readouterr().err
+    assert result.machines[0]["versions"]["torch"] == "0.1"
+    assert "several sessions" in result.page.read_text()
+
+
 def test_a_folder_of_something_else_is_refused(done: Path, tmp_path: Path):
-    other = Study(**{name: getattr(STUDY, name) for name in Study.__dataclass_fields__} | {"name": "other"})
+    other = replace(STUDY, name="other")
     with pytest.raises(UsageError, match="holds the study trial, not other"):
         run_study(other, effort="full", out=done, display=QUIET)
     with pytest.raises(UsageError, match="holds a training run"):
@@ -171,14 +200,14 @@ def test_an_interrupted_study_says_how_to_go_on(tmp_path: Path):
     def stop(lab: Lab, sizes: Sizes) -> Findings:
         raise KeyboardInterrupt
 
-    stopped = Study(**{name: getattr(STUDY, name) for name in Study.__dataclass_fields__} | {"measure": stop})
+    stopped = replace(STUDY, measure=stop)
     with pytest.raises(InterruptedRunError, match=r"striate study trial --quick --seeds 1 --out .*stopped"):
         run_study(stopped, seeds=1, out=tmp_path / "stopped", display=QUIET)
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path: Path):
     def like(**changes: Any) -> Study:
-        return Study(**{name: getattr(STUDY, name) for name in Study.__dataclass_fields__} | changes)
+        return replace(STUDY, **changes)
 
     @dataclass(frozen=True, kw_only=True)
     class Certain:

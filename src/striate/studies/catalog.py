@@ -7,6 +7,7 @@ from striate.studies.study import Study
 
 NAMES: tuple[str, ...] = (
     "mnist-table",
+    "activations",
     "vanishing-gradients",
     "depth",
     "batch-norm",

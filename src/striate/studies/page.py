@@ -116,7 +116,9 @@ def _facts(result: "StudyResult") -> str:
     if result.effort == "quick":
         warnings.append("Quick: sizes that fit into minutes. --full measures more.")
     if len(result.machines) > 1:
-        warnings.append("Several sessions on different machines or versions: times are of all of them.")
+        warnings.append(
+            "Measured in several sessions, on different machines, with different versions or texts of the study."
+        )
     facts = [("time of measuring", _duration(result.seconds)), ("effort", result.effort)]
     facts += [(name.replace("_", " "), _shown(value)) for name, value in result.plan.items()]
     for machine in result.machines:

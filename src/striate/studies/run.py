@@ -1,5 +1,6 @@
 """Runs a study: finds its data, measures or goes on measuring, and writes the page and the document."""
 
+import hashlib
 import json
 import shlex
 import time
@@ -32,7 +33,7 @@ class StudyResult:
     data: str  # empty where none was needed
     seeds: int | None  # None where nothing depends on chance
     seconds: float  # of all trainings and measurements, earlier sessions included
-    machines: list[dict[str, Any]]  # {hardware, versions} of every session, each once
+    machines: list[dict[str, Any]]  # {started, hardware, versions, code} of the sessions, equal ones once
     command: str  # that measures the same again
     path: Path
     page: Path
@@ -107,7 +108,7 @@ def run_study(
     sizes: dict[str, Any] = _plain(asdict(plan))
     wanted = {"study": study.name, "effort": effort, "data": named, "weights": weights, "plan": sizes}
     _refuse_other(out, wanted)
-    machines = _settings(out, wanted)
+    machines = _settings(out, wanted, {"hardware": hardware(), "versions": versions(), "code": _code(study)}, display)
     found_data = named if study.own_data is None or named else study.own_data(out / "data")
     if found_data:
         display.say(f"Data: {found_data}.")
@@ -184,7 +185,7 @@ def _refuse_other(out: Path, wanted: dict[str, Any]) -> None:
         raise UsageError(f"{out} holds a training run, not a study: choose another --out.")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; it names the folder of the study.")
-    if not (out / "study_settings.json").exists():
+    if not _begun(out):
         return
     then = json.loads((out / "study_settings.json").read_text(encoding="utf-8"))["wanted"]
     if then["study"] != wanted["study"]:
@@ -201,18 +202,33 @@ def _refuse_other(out: Path, wanted: dict[str, Any]) -> None:
         )
 
 
-def _settings(out: Path, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+def _begun(out: Path) -> bool:
+    """Whether anything was measured yet."""
+    return any((out / part).exists() for part in ("runs", "measurements", "study.json"))
+
+
+def _settings(out: Path, wanted: dict[str, Any], here: dict[str, Any], display: Display) -> list[dict[str, Any]]:
     """Write down what is measured and on what; the machines of all sessions so far."""
     file = out / "study_settings.json"
     machines: list[dict[str, Any]] = []
-    if file.exists():
+    if _begun(out):
         machines = json.loads(file.read_text(encoding="utf-8"))["machines"]
-    here = {"hardware": hardware(), "versions": versions()}
-    if not any({"hardware": each["hardware"], "versions": each["versions"]} == here for each in machines):
+    if not any(here == {name: value for name, value in each.items() if name != "started"} for each in machines):
+        if machines:
+            display.say(
+                f"Note: {out} was begun on another machine, with other versions or another text of the study; what was "
+                "measured then is kept. Choose another --out to measure all of it anew."
+            )
         machines.append({"started": time.strftime("%Y-%m-%d %H:%M"), **here})
     document = {"schema": SETTINGS_SCHEMA, "wanted": wanted, "machines": machines}
     write_text(file, json.dumps(document, indent=1))
     return machines
+
+
+def _code(study: Study) -> str:
+    """A hash of the study's file."""
+    file = Path(study.measure.__code__.co_filename)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.exists() else ""
 
 
 def _plain(value: Any) -> Any:
