@@ -1,6 +1,6 @@
 """``striate data``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ from striate.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from striate.data.dataset import Dataset
-    from striate.data.doctor.examination import Problem
+    from striate.data.doctor.examination import Examination, Problem
     from striate.data.doctor.mend import Mended
     from striate.data.split import Splits
     from striate.data.stats import Stats
 
 SHOWN = 4  # files of each check that are named
+ERRORS_SHOWN = 20  # labels that are likely wrong
+LABEL_ERROR = "likely_label_error"  # the check that has a table
 WRONG = 3  # the exit code of data that must not be trained on
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -45,6 +47,25 @@ def command() -> None:
 @click.option("--download", is_flag=True, help="fetch a known data set that is not there yet")
 @click.option("--group-by", metavar="TEXT", help="column, or pattern on the file name, whose equals belong together")
 @click.option("--fix", type=click.Path(path_type=Path), metavar="OUT", help="write a corrected copy into a new folder")
+@click.option(
+    "--model", metavar="MODEL", help="run, model file or name: ask it for look-alikes and for labels that may be wrong"
+)
+@click.option("--weights", metavar="FILE|OFFICIAL", help="weights of a named model")
+@click.option("--origin", metavar="LIBRARY", help="whose names the weights have: torchvision, timm, ...")
+@click.option(
+    "--cache",
+    default="auto",
+    metavar="FOLDER",
+    help="keeps what the model computes; none: keep none",
+    show_default=True,
+)
+@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ..., for the model", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="draw what the model finds: label_errors.png, look_alikes.png",
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
 @click.pass_context
 def check(
@@ -54,6 +75,12 @@ def check(
     download: bool,
     group_by: str | None,
     fix: Path | None,
+    model: str | None,
+    weights: str | None,
+    origin: str | None,
+    cache: str,
+    device: str,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Look for what would make training on DATA go wrong.
@@ -61,7 +88,14 @@ def check(
     Every image is decoded. Errors make the exit code 3; warnings and notes do not. With --fix OUT a copy is written in
     which they are mended, as far as that can be done without a person, and the exit code tells whether the copy is free
     of errors. The original is only read.
+
+    With --model a trained network looks too: for near duplicates whose pixels differ, such as mirror images, and for
+    labels that are likely wrong. That is its opinion: --fix mends nothing because of it.
     """
+    if model is None:
+        idle = [name for name, value in (("--weights", weights), ("--origin", origin), ("--out", out)) if value]
+        if idle:
+            raise UsageError(f"{' and '.join(idle)}: only with --model, which says what shall look at the images.")
     from striate.data.doctor.checks import find_problems
     from striate.data.doctor.examination import examine
     from striate.data.doctor.mend import check_target, mend
@@ -73,13 +107,28 @@ def check(
     _introduce(dataset, display)
     if fix is not None:
         check_target(dataset, fix)
+    opened = None
+    if model is not None:
+        from striate.runs.embed import open_model
+        from striate.runs.examining import check_usable
+
+        opened = open_model(model, weights=weights, origin=origin, download=download)
+        check_usable(opened)
     with _Bar(display, "Looking at images") as bar:
         examination = examine(dataset, group_by=group_by, progress=bar)
+    if opened is not None:
+        from striate.runs.examining import with_opinion
+        from striate.runs.features import cache_folder
+
+        examination = with_opinion(examination, opened, cache=cache_folder(cache), device=device, display=display)
     problems = find_problems(examination)
     wrong = any(problem.severity == "error" for problem in problems)
     if not as_json:
-        _show_problems(problems)
+        _show_problems(problems, tables={LABEL_ERROR: lambda: _show_label_errors(examination)})
         click.echo(_verdict(data, problems, mending=fix is not None))
+    pictures = _draw_opinion(examination, out) if out is not None else []
+    for picture in pictures:
+        display.say(_plain(f"Wrote {picture}."))
     mended = None
     left: list[Problem] = []
     if fix is not None:
@@ -92,16 +141,21 @@ def check(
         if not as_json:
             _show_mended(mended, left, across="duplicate_across_splits" in _counts(problems))
     if as_json:
-        print_json(_check_document(dataset, problems, mended, left))
+        print_json(_check_document(examination, problems, mended, left, pictures))
     if wrong:
         ctx.exit(WRONG)
 
 
 def _check_document(
-    dataset: "Dataset", problems: "Sequence[Problem]", mended: "Mended | None", left: "Sequence[Problem]"
+    examination: "Examination",
+    problems: "Sequence[Problem]",
+    mended: "Mended | None",
+    left: "Sequence[Problem]",
+    pictures: Sequence[Path],
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
+    dataset, opinion = examination.dataset, examination.opinion
     document: dict[str, Any] = {
         "schema": "striate.data_check/1",
         "data": dataset.name,
@@ -113,6 +167,26 @@ def _check_document(
         ],
         "counts": _counts(problems),
     }
+    if opinion is not None:
+        document["opinion"] = {
+            "model": opinion.model,
+            "judged": opinion.judged,
+            "label_errors": [
+                {
+                    "file": dataset.ids[error.row],
+                    "given": dataset.classes[error.given],
+                    "likely": dataset.classes[error.likely],
+                    "given_probability": error.given_probability,
+                    "likely_probability": error.likely_probability,
+                }
+                for error in opinion.errors
+            ],
+            "look_alikes": [
+                {"files": [dataset.ids[first], dataset.ids[second]], "cosine": cosine}
+                for first, second, cosine in opinion.alike
+            ],
+            "pictures": [str(picture) for picture in pictures],
+        }
     if mended is not None:
         document["fixed"] = {
             "path": str(mended.path),
@@ -130,23 +204,73 @@ def _counts(problems: "Sequence[Problem]") -> dict[str, int]:
     return dict(Counter(problem.check for problem in problems))
 
 
-def _show_problems(problems: "Sequence[Problem]") -> None:
+def _show_problems(problems: "Sequence[Problem]", tables: Mapping[str, Callable[[], int]] | None = None) -> None:
+    """Checks with their files.
+
+    Args:
+        problems: sorted by severity.
+        tables: for some checks a function that shows the files instead, and says how many it has shown.
+    """
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.severity, problem.check), []).append(problem)
     for (severity, name), members in groups.items():
         head = click.style(severity, fg=COLOURS[severity], bold=True)
         click.echo(f"{head}  {name.replace('_', ' ')} ({len(members):,})")
-        for problem in members[:SHOWN]:
+        table = (tables or {}).get(name)
+        shown = table() if table else SHOWN
+        for problem in [] if table else members[:SHOWN]:
             place = problem.file or ""
             if problem.row is not None and not place.endswith("]"):
                 place += f", line {problem.row}"
             click.echo(_plain(f"    {place}: {problem.message}" if place else f"    {problem.message}"))
-        if len(members) > SHOWN:
-            click.echo(f"    ... and {len(members) - SHOWN:,} more")
+        if len(members) > shown:
+            click.echo(f"    ... and {len(members) - shown:,} more")
         fixes = list(dict.fromkeys(problem.fix for problem in members))
         click.echo(_plain(f"  To mend: {' '.join(fixes[:2])}" + (" ..." if len(fixes) > 2 else "")))
         click.echo()
+
+
+def _show_label_errors(examination: "Examination") -> int:
+    from striate.data.doctor.label_errors import in_words
+
+    assert examination.opinion is not None
+    dataset, errors = examination.dataset, examination.opinion.errors[:ERRORS_SHOWN]
+    rows = [
+        (
+            _plain(dataset.ids[error.row]),
+            _plain(dataset.classes[error.given]),
+            in_words(error.given_probability),
+            _plain(dataset.classes[error.likely]),
+            in_words(error.likely_probability),
+        )
+        for error in errors
+    ]
+    headings = ("image", "given label", "probability", "likely label", "probability ")
+    print_table(headings, rows, right=("probability", "probability "))
+    return len(errors)
+
+
+def _draw_opinion(examination: "Examination", folder: Path) -> list[Path]:
+    """Write the pictures of what a model finds; those that were written."""
+    from striate.files import replacing
+    from striate.runs.examining import alike_sheet, errors_sheet
+
+    written: list[Path] = []
+    for name, sheet in (
+        ("label_errors.png", errors_sheet(examination)),
+        ("look_alikes.png", alike_sheet(examination)),
+    ):
+        if sheet is None:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(folder / name) as temporary:
+                sheet.save(temporary, "PNG")
+        except OSError as error:
+            raise DataError(f"--out {folder}: cannot be written ({error.strerror}). Name another folder.") from error
+        written.append(folder / name)
+    return written
 
 
 def _verdict(data: str, problems: "Sequence[Problem]", *, mending: bool) -> str:

@@ -3,12 +3,14 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from striate.data.dataset import Skipped
 from striate.data.doctor.examination import Examination, Problem, Severity, class_key
+from striate.data.doctor.label_errors import in_words
 from striate.data.doctor.near import SMALLEST
 from striate.data.formats.folder import hidden
 from striate.data.images import Failure, ImageError, probe
@@ -170,28 +172,70 @@ def near_copies(of: Examination) -> Iterator[Problem]:
         yield _of_all(
             "near_duplicate_not_checked", "note", message, "Nothing to do: exact duplicates are found at any size."
         )
-    worst: dict[int, tuple[int, int]] = {}  # row -> (how bad, other row)
-    for first, second in of.near:
+    for pair in _worst(of, of.near):
+        looks = f"looks like {of.dataset.ids[pair.other]}"
+        yield _alike(of, pair, "near_duplicate", looks)
+
+
+def model_copies(of: Examination) -> Iterator[Problem]:
+    """Pictures that a model finds alike though their pixels differ: an opinion, at which nothing is ever dropped."""
+    if of.opinion is None:
+        return
+    cosines = {(first, second): cosine for first, second, cosine in of.opinion.alike}
+    for pair in _worst(of, list(cosines)):
+        cosine = cosines[min(pair.row, pair.other), max(pair.row, pair.other)]
+        looks = f"looks to the model like {of.dataset.ids[pair.other]} (cosine {cosine:.4f})"
+        yield _alike(of, pair, "model_duplicate", looks)
+
+
+def label_errors(of: Examination) -> Iterator[Problem]:
+    """Labels that are likely wrong by confident learning, and what the model cannot tell."""
+    if of.opinion is None:
+        return
+    for error in of.opinion.errors:
+        given, likely = of.dataset.classes[error.given], of.dataset.classes[error.likely]
+        message = f"is labelled {given!r} (probability {in_words(error.given_probability)}); the model rather sees "
+        message += f"{likely!r} ({in_words(error.likely_probability)})"
+        fix = "Look at the first, which are the most likely: mend the label, or leave it. The model may be wrong."
+        yield _of_row(of, error.row, "likely_label_error", "warning", message, fix)
+    for what, mend in of.opinion.notes:
+        yield _of_all("model_cannot_tell", "note", what, mend)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two pictures that look alike, named by the row that matters less."""
+
+    row: int
+    other: int
+    bad: int  # 2: under two classes, 1: in two splits, 0: neither
+
+
+def _worst(of: Examination, pairs: Sequence[tuple[int, int]]) -> list[_Pair]:
+    """Of the pairs of each row the one that matters most."""
+    worst: dict[int, _Pair] = {}
+    for first, second in pairs:
         apart = of.split_of[first] != of.split_of[second]
         bad = 2 if class_key(of.class_name(first)) != class_key(of.class_name(second)) else 1 if apart else 0
         row, other = (first, second) if _rank(of, first) > _rank(of, second) else (second, first)
-        if bad > worst.get(row, (-1, 0))[0]:
-            worst[row] = (bad, other)
-    for row, (bad, other) in sorted(worst.items()):
-        looks = f"looks like {of.dataset.ids[other]}"
-        if bad == 2:
-            message = f"{looks}, which is {of.class_name(other)!r}; here it is {of.class_name(row)!r}"
-            yield _of_row(
-                of, row, "near_duplicate_two_labels", "warning", message, "Look at both: one class may be wrong."
-            )
-        elif bad == 1:
-            message = f"{looks}; one is in {of.split_of[row]}, the other in {of.split_of[other]}"
-            fix = "Look at both; if they show one scene, keep them in one split."
-            yield _of_row(of, row, "near_duplicate_across_splits", "warning", message, fix)
-        else:
-            drawn = not of.dataset.splits
-            fix = "Split with --group-by, so that they stay together." if drawn else "Nothing, within one split."
-            yield _of_row(of, row, "near_duplicate", "warning" if drawn else "note", looks, fix)
+        if row not in worst or bad > worst[row].bad:
+            worst[row] = _Pair(row, other, bad)
+    return [worst[row] for row in sorted(worst)]
+
+
+def _alike(of: Examination, pair: _Pair, check: str, looks: str) -> Problem:
+    """What to say of it: ``check`` is the name of the least bad kind."""
+    row, other = pair.row, pair.other
+    if pair.bad == 2:
+        message = f"{looks}, which is {of.class_name(other)!r}; here it is {of.class_name(row)!r}"
+        return _of_row(of, row, f"{check}_two_labels", "warning", message, "Look at both: one class may be wrong.")
+    if pair.bad == 1:
+        message = f"{looks}; one is in {of.split_of[row]}, the other in {of.split_of[other]}"
+        fix = "Look at both; if they show one scene, keep them in one split."
+        return _of_row(of, row, f"{check}_across_splits", "warning", message, fix)
+    drawn = not of.dataset.splits
+    fix = "Split with --group-by, so that they stay together." if drawn else "Nothing, within one split."
+    return _of_row(of, row, check, "warning" if drawn else "note", looks, fix)
 
 
 def labels(of: Examination) -> Iterator[Problem]:
@@ -324,6 +368,8 @@ CHECKS: tuple[Callable[[Examination], Iterator[Problem]], ...] = (
     class_sizes,
     groups,
     near_copies,
+    model_copies,
+    label_errors,
     odd_sizes,
     odd_modes,
     turned_and_animated,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from striate.config import TrainSettings
 from striate.data.dataset import Dataset
+from striate.data.doctor.label_errors import LabelError
 from striate.data.doctor.near import SMALLEST, near_pairs, thumbnail
 from striate.data.images import Header, ImageError
 from striate.data.preprocess import Pixels
@@ -50,11 +51,23 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What a model makes of the images, computed elsewhere: this room knows no models. Rows are the data set's."""
+
+    model: str  # in words
+    alike: Sequence[tuple[int, int, float]]  # pairs of rows, the smaller first, and their cosine; see `alike_rows`
+    errors: Sequence[LabelError]  # labels that are likely wrong, most likely first
+    judged: int  # images whose labels were judged
+    notes: Sequence[tuple[str, str]] = ()  # what it cannot tell, and how to mend that
+
+
+@dataclass(frozen=True, kw_only=True)
 class Examination:
     """A data set with what was seen of it. Letters: N images."""
 
     dataset: Dataset
     seen: Sequence[Seen]  # N
+    opinion: Opinion | None = None
     group_by: str | None = None
     max_bad: float = TrainSettings.max_bad  # share of unreadable images above which training does not start
 
