@@ -121,6 +121,10 @@ def test_a_file_gives_its_first_layer(tmp_path: Path):
     found = findings([bank(noise=8)], [bank(grey_edge=8)], stem, top1=summary([0.9]))
     assert found.numbers["kinds"]["pretrained"]["grey edge"]["mean"] == 1
     assert [picture.title for picture in found.pictures] == ["Before training", "After training", "Pretrained"]
+    torch.manual_seed(0)
+    small = findings([bank(noise=8)], [bank(grey_edge=8)], torch.randn(16, 3, 3, 3), top1=summary([0.9]))
+    assert small.numbers["kinds"]["pretrained"]["noise"]["mean"] == 0  # they cannot be told apart, and it says so
+    assert "too small to tell a pattern from noise" in small.tables[0].caption
     torch.save({"fc": torch.zeros(3, 3)}, tmp_path / "b.pth")
     with pytest.raises(ModelFileError, match="no convolution of colour images"):
         first_layer_of_file(str(tmp_path / "b.pth"))

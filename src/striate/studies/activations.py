@@ -349,7 +349,7 @@ STUDY = Study(
     "more, each to both errors; the sigmoid takes at least twice to 25%. An activation that is given up counts with "
     "the steps after which it was. The claim holds if all parts do, and in part if one does.",
     data=("cifar10", "fashion-mnist", "digits"),
-    quick=Sizes(per_class=1_000, maps=8, rates=(0.03, 0.1, 0.3, 1.0), harder=0.15, patience=7, seeds=1),
-    full=Sizes(per_class=6_000, maps=16, rates=(0.03, 0.1, 0.3, 1.0, 3.0), harder=0.1, patience=7, seeds=3),
+    quick=Sizes(per_class=1_000, maps=8, rates=(0.01, 0.03, 0.1, 0.3, 1.0), harder=0.15, patience=7, seeds=1),
+    full=Sizes(per_class=6_000, maps=16, rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0), harder=0.1, patience=7, seeds=3),
     measure=measure,
 )
