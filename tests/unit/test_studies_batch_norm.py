@@ -68,8 +68,9 @@ def test_what_diverged_is_worth_a_guess_and_luck_does_not_count():
 
 
 def test_steps_are_counted_to_the_first_look_that_shows_the_target():
-    assert steps_to(0.5, [0.1, 0.5, 0.4, 0.6], 10) == 20
-    assert steps_to(0.7, [0.1, 0.5, 0.4, 0.6], 10) == 50
+    assert steps_to(0.5, [0.1, 0.5, 0.4, 0.6], 10, 4) == 20
+    assert steps_to(0.7, [0.1, 0.5, 0.4, 0.6], 10, 4) == 50
+    assert steps_to(0.7, [0.1], 10, 4) == 50  # diverged, which is not soon
 
 
 def test_normalisation_stands_before_each_activation_and_nowhere_else():

@@ -74,9 +74,9 @@ def settled(accuracy: Sequence[float], looks: int, guessing: float) -> float:
     return statistics.fmean(accuracy[-max(1, looks // 4) :]) if len(accuracy) == looks else guessing
 
 
-def steps_to(target: float, accuracy: Sequence[float], every: int) -> int:
-    """Steps until a look first showed ``target``; one look more than there were where none did."""
-    return every * next((look for look, value in enumerate(accuracy, 1) if value >= target), len(accuracy) + 1)
+def steps_to(target: float, accuracy: Sequence[float], every: int, looks: int) -> int:
+    """Steps until a look first showed ``target``; those of one more than all ``looks`` where none did."""
+    return every * next((look for look, value in enumerate(accuracy, 1) if value >= target), looks + 1)
 
 
 def measure(lab: Lab, sizes: Sizes) -> Findings:
@@ -124,7 +124,8 @@ def conclude(
     targets = ends[PLAIN, best[PLAIN]]  # one for each seed
 
     def steps(kind: str, rate: float) -> list[int]:
-        return [steps_to(target, curve, sizes.every) for target, curve in zip(targets, curves[kind, rate], strict=True)]
+        both = zip(targets, curves[kind, rate], strict=True)
+        return [steps_to(target, curve, sizes.every, sizes.steps // sizes.every) for target, curve in both]
 
     def times_fewer(rate: float) -> Interval:
         both = zip(steps(PLAIN, best[PLAIN]), steps(NORMED, rate), strict=True)

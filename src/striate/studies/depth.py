@@ -82,9 +82,11 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
     runs += [(depth, sizes.large_size, sizes.large_epochs) for depth in sizes.large_depths]
     lab.plan(len(runs) * len(KINDS) * len(lab.seeds))
     found: dict[tuple[str, int], list[dict[str, list[float]]]] = {}  # by kind and depth, one for each seed
+    images = 0
     for seed in lab.seeds:
         for depth, size, epochs in runs:
             learnt = lab.images("train", per_class=sizes.per_class, seed=seed, size=size)
+            images = len(learnt.labels)
             for kind in KINDS:
                 name = name_of(kind, depth)
                 curves = lab.once(f"{name}, seed {seed}", train, name, learnt, size, epochs, sizes, seed)
@@ -95,7 +97,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         parts += judge_family("layers, ImageNet's networks", errors, sizes.large_depths)
     return Findings(
         verdict=judge(parts),
-        why=_why(errors, sizes),
+        why=_why(errors, sizes, images),
         parts=parts,
         tables=[_table(found, sizes)],
         charts=[
@@ -151,14 +153,14 @@ def _percent(values: Sequence[float]) -> str:
     return f"{summary(values):.1%}"
 
 
-def _why(errors: dict[tuple[str, int], list[float]], sizes: Sizes) -> str:
+def _why(errors: dict[tuple[str, int], list[float]], sizes: Sizes, images: int) -> str:
     low, high = sizes.depths[0], sizes.depths[-1]
-    steps = sizes.epochs * (10 * sizes.per_class // sizes.batch)
+    steps = sizes.epochs * (images // sizes.batch)
     return (
         f"From {low} to {high} layers the training error went from {_percent(errors[PLAIN, low])} to "
         f"{_percent(errors[PLAIN, high])} in plain networks, and from {_percent(errors[RESIDUAL, low])} to "
         f"{_percent(errors[RESIDUAL, high])} in residual ones, which have the same layers and parameters. This shows "
-        f"how well networks learn in {steps:,} steps on {10 * sizes.per_class:,} small images. It does not show what "
+        f"how well networks learn in {steps:,} steps on {images:,} small images. It does not show what "
         "they come to in the paper's 64,000 steps, nor how well they do on images that they have not seen."
     )
 
