@@ -31,8 +31,9 @@ from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.timm_provider import is_timm
 from striate.runs.checkpoints import create_with_weights, expected_input, is_official, is_ours, weights_file
 from striate.runs.finetune import check_transfer, learning_groups, settle
-from striate.runs.model_file import read_card
+from striate.runs.model_file import read_card, read_model
 from striate.tasks.classification import Classification, class_weights
+from striate.tasks.distillation import Distillation, Teacher
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
 DEFAULT_SIZE = 64  # input size where images differ in size and the model is for small ones
@@ -191,12 +192,19 @@ def prepare(
             names=dataset.classes,
         )
     labels = dataset.truths.labels[torch.from_numpy(splits.indices["train"])]
-    task = Classification(
-        network,
-        dataset.classes,
-        label_smoothing=settings.label_smoothing,
-        class_weights=class_weights(settings.class_weights, dataset.classes, labels),
-    )
+    weights = class_weights(settings.class_weights, dataset.classes, labels)
+    if settings.teacher is None:
+        task = Classification(network, dataset.classes, label_smoothing=settings.label_smoothing, class_weights=weights)
+    else:
+        task = Distillation(
+            network,
+            dataset.classes,
+            teacher=_teacher(settings.teacher, dataset.classes, preprocessing),
+            temperature=settings.temperature,
+            share=settings.teacher_share,
+            label_smoothing=settings.label_smoothing,
+            class_weights=weights,
+        )
     device = device_of(settings.device)
     resolved = resolved.because("machine", device=device.type) if settings.device == "auto" else resolved
     prepared = Prepared(
@@ -381,6 +389,21 @@ def _look(dataset: Dataset, indices: Indices) -> _Seen:
         sizes.add((image.shape[0], image.shape[1]))
         grey = grey and image.shape[2] == 1
     return _Seen(sizes.pop() if len(sizes) == 1 else None, grey)
+
+
+def _teacher(path: str, classes: tuple[str, ...], preprocessing: Preprocessing) -> Teacher:
+    task, card = read_model(weights_file(path))
+    own, student = (tuple(map(torch.from_numpy, each.affine())) for each in (card.preprocessing, preprocessing))
+    return Teacher(
+        task.network,
+        knows=card.classes,
+        asked=classes,
+        size=card.preprocessing.size,
+        scale=own[0],
+        offset=own[1],
+        student_scale=student[0],
+        student_offset=student[1],
+    )
 
 
 def _of_weights(resolved: Resolved) -> tuple[Resolved, Preprocessing | None]:

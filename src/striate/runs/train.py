@@ -218,6 +218,10 @@ def introduce(prepared: Prepared, display: Display) -> None:
         )
     if settings.weights not in (None, "none"):
         display.say(f"Weights: {'; '.join((settings.weights, *prepared.weights))}.")
+    if settings.teacher is not None:
+        display.say(
+            f"Teacher: {settings.teacher}; {settings.teacher_share:g} of the loss, temperature {settings.temperature:g}."
+        )
     if prepared.groups:
         display.say(f"Fine-tuning, {len(prepared.groups)} stages (learning rates at their peak):")
         for line in schedule_table(prepared.task.network, prepared.groups, settings):

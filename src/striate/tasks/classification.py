@@ -52,12 +52,22 @@ class Classification(Task):
         self.class_weights: Tensor | None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The `losses` of the batch."""
+        return self.losses(self.training_logits(batch.images), batch.truths)
+
+    def training_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, K) logits: the network's under "", those of each auxiliary head under its stage's name."""
+        network = self.network
+        if isinstance(network, Classifier) and network.auxiliary:
+            return network.training_logits(images)
+        return {"": network(images)}
+
+    def losses(self, logits: dict[str, Tensor], truths: Classifications) -> dict[str, Tensor]:
         """Cross-entropy, mean over the batch, and that of the network's auxiliary heads times their weight.
 
         A weighted mean divides by B, not by the sum of the weights, so that the loss of a batch is the mean of the
         losses of its parts.
         """
-        network, truths = self.network, batch.truths
         target = truths.labels if truths.scores is None else truths.scores
 
         def loss(logits: Tensor) -> Tensor:
@@ -70,11 +80,11 @@ class Classification(Task):
             )
             return each.mean()
 
-        if not (isinstance(network, Classifier) and network.auxiliary):
-            return {"cross_entropy": loss(network(batch.images))}
-        logits = network.training_logits(batch.images)
-        losses = {"cross_entropy": loss(logits.pop(""))}
-        return losses | {f"auxiliary_{name}": network.auxiliary_weight * loss(x) for name, x in logits.items()}
+        found = {"cross_entropy": loss(logits[""])}
+        network = self.network
+        if isinstance(network, Classifier):
+            found |= {f"auxiliary_{name}": network.auxiliary_weight * loss(x) for name, x in logits.items() if name}
+        return found
 
     def predict(self, batch: Batch) -> Classifications:
         """Softmax probabilities and the most probable class."""
