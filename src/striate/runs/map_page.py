@@ -6,6 +6,7 @@ do no harm.
 """
 
 import json
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ def render(found: "EmbeddingMap", small: "Thumbnails") -> str:
     points = fit(found.points)
     groups, of_point = _groups(embeddings.classes, labels, points)
     name = embeddings.path.stem
+    model = PurePath(about.model).name if PurePath(about.model).is_absolute() else about.model
     shown = f"{len(found.rows):,} images"
     if len(found.rows) < len(embeddings):
         shown = f"{len(found.rows):,} of {len(embeddings):,} images, drawn evenly with seed {found.seed}"
@@ -77,7 +79,7 @@ script-src 'unsafe-inline'">
 <header>
 <p class="over">striate · map</p>
 <h1>{escape(name)}</h1>
-<p class="sub"><b>{escape(shown)}</b> by <b>{escape(about.model)}</b>, {escape(found.words)}</p>
+<p class="sub"><b>{escape(shown)}</b> by <b>{escape(model)}</b>, {escape(found.words)}</p>
 </header>
 <section class="board scatter">
 <div class="tools" hidden><button type="button" id="in" aria-label="zoom in">+</button><button type="button" id="out" \
