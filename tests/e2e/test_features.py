@@ -135,3 +135,25 @@ def test_a_class_without_a_training_image_is_never_predicted(cli: Cli, start: Pa
     confusion = np.array(json.loads(cli("evaluate", run, "--json").out)["confusion"])
     assert confusion[:, 2].sum() == 0
     assert confusion.sum() == 18
+
+
+def test_auto_measures_and_says_what_it_chose_and_why(
+    cli: Cli, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["digits", "--per-class", 30, "--transfer", "auto", "--from", start, "--folds", 3]
+    few = cli("train", *given, "--out", tmp_path / "few", "--json")
+    assert few.code == 0, few.err
+    assert "300 training images, 30 of a typical class, which is little" in few.err
+    assert "asks for a logistic classifier on frozen features" in few.err
+    monkeypatch.setattr("striate.runs.transfer.MUCH_PER_CLASS", 30)
+    plain = ["--epochs", 1, "--precision", "float32", "--no-channels-last"]
+    much = cli("train", *given, *plain, "--out", tmp_path / "much", "--json")
+    assert much.code == 0, much.err
+    assert "asks for fine-tuning of all stages" in much.err
+    assert "asks for fine-tuning" in (tmp_path / "much" / "report.html").read_text()
+    alone = cli("train", "digits", "--per-class", 1, *given[3:], "--out", tmp_path / "alone", "--json")
+    assert alone.code == 0, alone.err
+    assert "a class with a single one" in alone.err
+    refused = cli("train", *given, "--dry-run")
+    assert refused.code == 2
+    assert "leave one of them out" in refused.err

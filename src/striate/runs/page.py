@@ -89,6 +89,7 @@ def _facts(document: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple
     return [
         ("command", document["command"]),
         ("started", document["started"]),
+        *((("transfer", document["transfer"]),) if "transfer" in document else ()),
         ("data", f"{data['name']}, {data['format']} ({data['source']})"),
         ("licence of the data", str(data["licence"] or "not stated")),
         ("images", images),

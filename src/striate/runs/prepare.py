@@ -54,6 +54,7 @@ class Prepared:
     device: torch.device
     weights: tuple[str, ...]  # what of the weights asked for was adapted or made anew, in sentences
     groups: tuple[LearningGroup, ...]  # of parameters that learn at different rates; none where all learn alike
+    reason: str = ""  # of the way of transfer, where it was chosen by measuring
 
     @property
     def network(self) -> Classifier:

@@ -12,6 +12,7 @@ from striate.engine.batch_size import peak_memory
 from striate.engine.fit import fit
 from striate.engine.log import Display, Log
 from striate.engine.lr_range import LrRange, lr_range
+from striate.errors import UsageError
 from striate.files import write_text
 from striate.runs.finetune import with_all_open
 from striate.runs.prepare import loader, prepare
@@ -63,6 +64,7 @@ def rehearse(resolved: Resolved, *, display: Display | None = None) -> Rehearsal
         StriateError: whatever would stop the run from starting.
     """
     display = display or Display()
+    _needs_steps(resolved, "--dry-run")
     prepared = prepare(resolved)
     introduce(prepared, display)
     prepared, batch, chosen = settle_machine(prepared, display)
@@ -105,6 +107,15 @@ def rehearse(resolved: Resolved, *, display: Display | None = None) -> Rehearsal
     )
 
 
+def _needs_steps(resolved: Resolved, flag: str) -> None:
+    way = resolved.settings.transfer
+    if way in ("features", "auto"):
+        raise UsageError(
+            f"{flag} times steps of training, and --transfer {way} "
+            f"{'takes none' if way == 'features' else 'first measures whether it takes any'}: leave one of them out."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class FoundLr:
     """The range test and where its plot is."""
@@ -137,6 +148,7 @@ def find_lr(resolved: Resolved, plot: Path, *, display: Display | None = None) -
         display: for people.
     """
     display = display or Display()
+    _needs_steps(resolved, "--dry-run")
     prepared = prepare(resolved)
     introduce(prepared, display)
     prepared, batch, chosen = settle_machine(prepared, display)

@@ -43,7 +43,7 @@ from striate.runs.prepare import (
     watched,
 )
 from striate.runs.tensorboard import TensorBoard, require_tensorboard
-from striate.runs.transfer import fit_on_features, settle_features
+from striate.runs.transfer import decide, fit_on_features, settle_features
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -104,6 +104,9 @@ def train_run(resolved: Resolved, *, out: Path | None = None, display: Display |
         prepared = prepare(from_anywhere(resolved))
         introduce(prepared, display)
         with at_most_threads(prepared.resolved.settings):
+            if prepared.resolved.settings.transfer == "auto":
+                prepared = decide(prepared, display)
+                say_groups(prepared, display)
             features = prepared.resolved.settings.transfer == "features"
             batch, chosen = 0, precision.Precision()
             if features:
@@ -209,7 +212,9 @@ def introduce(prepared: Prepared, display: Display) -> None:
         display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
     shape = "x".join(map(str, (*prepared.preprocessing.size, prepared.preprocessing.channels)))
     network = f"Model: {settings.model}, {prepared.parameters:,} parameters, input {shape}"
-    if settings.transfer == "features":
+    if settings.transfer == "auto":
+        display.say(f"{network}, on {prepared.device}.")
+    elif settings.transfer == "features":
         display.say(f"{network}, all of it frozen; a {settings.classifier} classifier, on {prepared.device}.")
     else:
         display.say(
@@ -220,11 +225,17 @@ def introduce(prepared: Prepared, display: Display) -> None:
         display.say(f"Weights: {'; '.join((settings.weights, *prepared.weights))}.")
     if settings.teacher is not None:
         display.say(
-            f"Teacher: {settings.teacher}; {settings.teacher_share:g} of the loss, temperature {settings.temperature:g}."
+            f"Teacher: {settings.teacher}; {settings.teacher_share:g} of the loss at temperature "
+            f"{settings.temperature:g}."
         )
+    say_groups(prepared, display)
+
+
+def say_groups(prepared: Prepared, display: Display) -> None:
+    """Say which stages learn, from when on and how fast, where they are fine-tuned."""
     if prepared.groups:
         display.say(f"Fine-tuning, {len(prepared.groups)} stages (learning rates at their peak):")
-        for line in schedule_table(prepared.task.network, prepared.groups, settings):
+        for line in schedule_table(prepared.network, prepared.groups, prepared.resolved.settings):
             display.say(line)
 
 
@@ -390,6 +401,7 @@ def _about(prepared: Prepared) -> dict[str, Any]:
     return {
         "command": _command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **({"transfer": prepared.reason} if prepared.reason else {}),
         "parameters": prepared.parameters,
         "data": _data_card(prepared)
         | {"format": prepared.dataset.format, "classes": list(prepared.dataset.classes)}

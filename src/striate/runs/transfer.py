@@ -7,15 +7,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from striate.config import TrainSettings
+from striate.config import Resolved, TrainSettings
 from striate.core.annotations import Classifications
 from striate.core.batch import Batch
-from striate.data.dataset import Skipped
+from striate.data.dataset import Indices, Skipped
 from striate.engine import distributed
 from striate.engine.fit import Best, fit
 from striate.engine.fit import Fitted as EngineFitted
@@ -44,9 +45,13 @@ from striate.runs.feature_classifiers import (
     temperature,
 )
 from striate.runs.features import Extractor, Features, cache_folder, extract
+from striate.runs.finetune import learning_groups, settle
 from striate.runs.prepare import Prepared
 from striate.tasks.classification import Classification
 
+MUCH_PER_CLASS = 500  # images of a typical class from which on fine-tuning pays
+MEASURED_IMAGES = 1000  # that the choice of the way is measured on, at most
+USUAL_PENALTY = 100.0  # of logistic regression, where none is searched
 SOFTMAX_PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.0)  # decoupled weight decay
 SOFTMAX_LR, SOFTMAX_BATCH, SOFTMAX_STEPS = 0.01, 64, 500
 
@@ -155,6 +160,97 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
         head=None if plain else head,
         skipped=skipped,
     )
+
+
+def decide(prepared: Prepared, display: Display) -> Prepared:
+    """Choose the way of transfer by the four classic cases: little or much data, like the source's or unlike it.
+
+    The cases are those of the CS231n course notes ("Transfer Learning", When and how to fine-tune?). How like the
+    source the images are is measured: what the deepest features, made for the source's classes, are worth against
+    those of a stage in the middle, which are general (Yosinski et al. 2014), by cross-validated logistic regression.
+
+    Returns:
+        The same with the settings and the reason of the choice.
+    """
+    resolved, settings = prepared.resolved, prepared.resolved.settings
+    require_sklearn()
+    rows = prepared.splits.indices["train"]
+    labels = prepared.dataset.truths.labels.numpy()[rows]
+    counts = np.bincount(labels, minlength=len(prepared.task.classes))
+    typical = int(np.median(counts[counts > 0]))
+    much = typical >= MUCH_PER_CLASS
+    folds = min(settings.folds, int(counts[counts > 0].min()))
+    chosen_by: dict[str, Any] = {"transfer": "features", "layer": "auto"}
+    if folds < 2:
+        if settings.penalty == "auto":
+            chosen_by["penalty"] = USUAL_PENALTY
+        case = "few images, and a class with a single one, so that nothing can be measured: features at the last layer"
+    else:
+        deep, middle, stage = _worth(prepared, rows, labels, folds, display)
+        like = middle.accuracy <= deep.accuracy + deep.deviation / math.sqrt(folds)
+        figures = (
+            f"On its features logistic regression reaches {deep.accuracy:.3f} at the last layer and "
+            f"{middle.accuracy:.3f} at {stage} ({folds}-fold cross-validation on training images; "
+            f"the largest class would give {counts.max() / counts.sum():.3f})"
+        )
+        alike = "like the ones that the weights come from" if like else "unlike those that the weights come from"
+        if not much:
+            chosen_by["layer"] = "auto" if like else stage
+            if settings.penalty == "auto" and folds < settings.folds:
+                chosen_by["penalty"] = USUAL_PENALTY
+            way = f"a {settings.classifier} classifier on frozen features" + ("" if like else f" of the stage {stage}")
+        elif like:
+            chosen_by = {"transfer": "finetune"}
+            way = "fine-tuning of all stages, the earlier the gentler"
+        else:
+            chosen_by = {"transfer": "finetune"}
+            if settings.layer_decay == "auto":
+                chosen_by["layer_decay"] = 1.0
+            way = "fine-tuning of all stages at one rate, as little of them fits"
+        case = f"{figures}: the images are {alike}. {'Much' if much else 'Little'} data of that kind asks for {way}"
+    reason = f"{len(rows):,} training images, {typical:,} of a typical class, which is {'much' if much else 'little'}. "
+    reason = f"{reason}{case[0].upper()}{case[1:]}."
+    display.say(f"Transfer: {reason}")
+    free = {name: value for name, value in chosen_by.items() if getattr(settings, name) != value}
+    resolved = settle(resolved.because("measured", **free))
+    if resolved.settings.transfer == "features" and resolved.sources["augment"] == "data":
+        resolved = Resolved(
+            settings=replace(resolved.settings, augment="none"), sources={**resolved.sources, "augment": "features"}
+        )
+    groups = learning_groups(prepared.network, resolved.settings)
+    return replace(prepared, resolved=resolved, groups=groups, reason=reason)
+
+
+def _worth(prepared: Prepared, rows: Indices, labels: Labels, folds: int, display: Display) -> tuple[Trial, Trial, str]:
+    """What logistic regression reaches on the last layer's features and on those of a stage in the middle."""
+    settings = prepared.resolved.settings
+    most = max(folds, MEASURED_IMAGES // len(prepared.task.classes))  # of a class
+    drawn = np.random.default_rng(settings.seed).permutation(len(rows))
+    picked = np.sort(np.concatenate([drawn[labels[drawn] == label][:most] for label in np.unique(labels)]))
+    maps = [stage.name for stage in prepared.network.backbone.stages]
+    middle = maps[len(maps) // 2 - 1] if len(maps) > 1 else maps[0]
+    trials: list[Trial] = []
+    for stage in (None, middle):
+        extractor, _ = features_of(prepared, stage)
+        found = extract(
+            extractor,
+            prepared.dataset,
+            rows[picked],
+            cache=cache_folder(settings.cache),
+            display=display,
+            what=f"features at {extractor.layer}",
+        )
+        tried, _, _ = search(
+            linear("logistic", len(prepared.task.classes)),
+            found.values,
+            prepared.dataset.truths.labels.numpy()[found.rows],
+            (USUAL_PENALTY,),
+            classes=prepared.task.classes,
+            folds=folds,
+            seed=settings.seed,
+        )
+        trials.append(tried[0])
+    return trials[0], trials[1], middle
 
 
 def features_of(prepared: Prepared, stage: str | None = None) -> tuple[Extractor, str | None]:
