@@ -72,7 +72,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         why=f"Choosing among {sizes.epochs} epochs on {most.images:,} test images makes the number "
         f"{points(most.flattery)} points too good; on {least.images:,}, {points(least.flattery)} points. The standard "
         f"error of such numbers is {100 * most.deviation:.2f} and {100 * least.deviation:.2f} points"
-        + (": they are too good by more than they are uncertain anyway." if parts[2].holds else HIDDEN),
+        + (HIDDEN if all(each.flattery.mean <= each.deviation for each in flatteries) else "."),
         parts=parts,
         tables=[sizes_table(flatteries), choices_table(test, val)],
         charts=[over_images(flatteries), over_epochs(test[0], val[0])],
@@ -88,8 +88,8 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
 
 
 HIDDEN = (
-    ", so that one number is not too good by more than it is uncertain by anyway. But the uncertainty goes either way, "
-    "and the flattery one way only: of many numbers chosen like that, the mean is too good."
+    ": chance alone moves one number further than flattery does. But chance goes either way, and flattery one way only, "
+    "so that the mean of many numbers chosen like that is too good."
 )
 
 
