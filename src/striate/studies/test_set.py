@@ -88,8 +88,8 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
 
 
 HIDDEN = (
-    ": chance alone moves one number further than flattery does. But chance goes either way, and flattery one way only, "
-    "so that the mean of many numbers chosen like that is too good."
+    ": chance alone moves one number further than flattery does. But chance goes either way, and flattery one way "
+    "only, so that the mean of many numbers chosen like that is too good."
 )
 
 
