@@ -42,7 +42,7 @@ def command(
     from striate.files import replacing
     from striate.runs.embeddings import open_embeddings, picture_path
     from striate.runs.model import expand
-    from striate.runs.search import hits, search_images, sheet_of
+    from striate.runs.search import ROWS, hits, search_images, sheet_of
 
     opened = open_embeddings(embeddings).located(root)
     target = picture_path(out, embeddings, "-search.png")
@@ -68,7 +68,8 @@ def command(
             print_table(columns, [row[: len(columns)] for row in rows], right=("similarity",))
     if missing:
         display.say(f"{missing} of the images are not there any more: --root says where they lie now.")
-    display.say(f"Sheet: {target}")
+    more = "" if len(found.queries) <= ROWS else f", the first {ROWS} of {len(found.queries):,} queries"
+    display.say(f"Sheet: {target}{more}")
     if found.failed:
         lines = "\n".join(f"  {item.error}" for item in found.failed)
         raise DataError(f"{len(found.failed)} of {len(inputs)} queries could not be read:\n{lines}")

@@ -9,6 +9,7 @@ Letters: N images, D features, Q queries, k neighbours.
 import json
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from striate.runs.neighbours import MANY, Floats, Neighbours, approximate, index
 if TYPE_CHECKING:
     from striate.data.dataset import Images
     from striate.engine.log import Display
+    from striate.runs.clusters import Clusters
     from striate.runs.features import Extractor
     from striate.runs.model import Source
 
@@ -168,6 +170,12 @@ class Embeddings:
         if not 1 <= top <= len(self):
             raise UsageError(f"{top} neighbours were asked for, but {self.path} holds {len(self):,} images (--top).")
 
+    def cluster(self, count: int | None = None, *, seed: int = 0) -> "Clusters":
+        """Clusters by k-means; see `striate.runs.clusters.cluster_embeddings`."""
+        from striate.runs.clusters import cluster_embeddings
+
+        return cluster_embeddings(self, count, seed=seed)
+
     @property
     def many(self) -> bool:
         """Whether there are so many that an index is worth its time."""
@@ -225,13 +233,15 @@ class Embeddings:
 
     def located(self, root: str | Path | None) -> "Embeddings":
         """The same, with the images looked for in another folder; None leaves them where they were."""
-        if root is not None:
-            self.__dict__.pop("images", None)
-            if self.folder is not None:
-                self.folder = os.fspath(root)
-            else:
-                self.root = os.fspath(root)
-        return self
+        if root is None:
+            return self
+        other = copy(self)
+        other.__dict__.pop("images", None)
+        if self.folder is not None:
+            other.folder = os.fspath(root)
+        else:
+            other.root = os.fspath(root)
+        return other
 
     @cached_property
     def images(self) -> "Images":
