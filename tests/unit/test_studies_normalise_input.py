@@ -11,9 +11,9 @@ from striate.studies.run import run_study
 
 
 def test_the_whole_path(tmp_path):
-    sizes = Sizes(per_class=3, held_out=2, steps=2, every=1, rates=(0.01, 1e20), seeds=2)
+    sizes = Sizes(per_class=3, held_out=2, steps=2, every=1, rates=(0.01, 1e20), same=0.01, seeds=2)
     result = run_study(STUDY, plan=sizes, data="digits", out=tmp_path / "study", display=Display(quiet=True))
-    assert len(result.findings.parts) == 6
+    assert len(result.findings.parts) == 8
     assert set(result.findings.numbers["rates"].values()) == {0.01}  # the other one diverges
     assert result.page.read_text().count('class="chart"') == 4
     assert [row[1] for row in result.findings.tables[0].rows] == ["2 ± 0"] * 8  # nobody gets there in two steps

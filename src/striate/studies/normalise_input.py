@@ -19,7 +19,7 @@ from striate.viz.charts import Series, line_chart
 
 NETWORKS = {  # one as in 1998, and one as today
     "tanh perceptron": "FC 100 -> TANH -> FC",
-    "ReLU convolutions": "CONV 8 5x5 /2 -> RELU -> CONV 16 5x5 /2 -> RELU -> FC 64 -> RELU -> FC",
+    "ReLU convnet": "CONV 8 5x5 /2 -> RELU -> CONV 16 5x5 /2 -> RELU -> FC 64 -> RELU -> FC",
 }
 
 RAW, UNIT, CENTRED, NORMALISED = "0 to 255", "0 to 1", "centred", "normalised"
@@ -36,7 +36,7 @@ CLAIMS = {  # slow and fast
     (UNIT, CENTRED): "centring alone makes 0 to 1 learn faster",
 }
 
-GOAL = 0.35  # loss on test images of MNIST, at which about nine of ten are right
+GOAL = 0.5  # loss on test images of MNIST, at which about 85% are right
 FASTER = 1.2  # so many times fewer steps are faster
 
 
@@ -49,6 +49,7 @@ class Sizes:
     steps: int  # of 64 images
     every: int  # steps between two looks at the loss
     rates: tuple[float, ...]  # learning rates
+    same: float  # the one of them at which kinds are compared too
     seeds: int
 
 
@@ -82,6 +83,11 @@ def steps_to(goal: float, losses: Sequence[float], every: int) -> float:
     return math.inf
 
 
+def clearly(ratio: Interval) -> bool:
+    """Whether something is faster, and by more than chance."""
+    return ratio.mean >= FASTER and (ratio.low is None or ratio.low > 1)
+
+
 def measure(lab: Lab, sizes: Sizes) -> Findings:
     """Train on each kind of inputs with each learning rate; compare each kind at its best one."""
     lab.plan(len(NETWORKS) * len(INPUTS) * len(sizes.rates) * len(lab.seeds))
@@ -98,38 +104,61 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
                     curves.setdefault((network, inputs, rate), []).append(finite)
 
     steps = {key: [steps_to(GOAL, losses, sizes.every) for losses in each] for key, each in curves.items()}
-    best = {  # the learning rate that reaches the goal with most seeds and then in fewest steps
-        (network, inputs): min(
-            sizes.rates, key=lambda rate: sum(min(count, sizes.steps) for count in steps[network, inputs, rate])
-        )
+
+    def taken(network: str, inputs: str, rate: float) -> list[float]:
+        """Steps to the goal, one number per seed; all that there are where it is not reached."""
+        return [min(count, sizes.steps) for count in steps[network, inputs, rate]]
+
+    def cost(network: str, inputs: str, rate: float) -> tuple[float, float]:
+        return sum(taken(network, inputs, rate)), sum(losses[-1] for losses in curves[network, inputs, rate])
+
+    best = {
+        (network, inputs): min(sizes.rates, key=lambda rate: cost(network, inputs, rate))
         for network in NETWORKS
         for inputs in INPUTS
     }
 
     def fewest(network: str, inputs: str) -> list[float]:
-        """Steps at the best rate, one number per seed; all of them where the goal is not reached."""
-        return [min(count, sizes.steps) for count in steps[network, inputs, best[network, inputs]]]
+        return taken(network, inputs, best[network, inputs])
 
-    def faster(network: str, slow: str, fast: str) -> Interval:
-        pairs = zip(fewest(network, slow), fewest(network, fast), strict=True)
-        return summary([slow_steps / fast_steps for slow_steps, fast_steps in pairs])
+    def times(slow: Sequence[float], fast: Sequence[float]) -> Interval:
+        return summary([slow_steps / fast_steps for slow_steps, fast_steps in zip(slow, fast, strict=True)])
 
-    found = {(network, *pair): faster(network, *pair) for network in NETWORKS for pair in CLAIMS}
+    def least(slow: Sequence[float]) -> str:
+        return "at least " if max(slow) >= sizes.steps else ""  # who never gets there could be slower still
+
+    found = {
+        (network, slow, fast): times(fewest(network, slow), fewest(network, fast))
+        for network in NETWORKS
+        for slow, fast in CLAIMS
+    }
+    at_same = {
+        network: times(taken(network, UNIT, sizes.same), taken(network, NORMALISED, sizes.same)) for network in NETWORKS
+    }
     parts = [
         Part(
             claim=f"With the {network}, {CLAIMS[slow, fast]}",
-            measured=f"{times:.2f} times as fast, at learning rates of {best[network, slow]:g} and "
-            f"{best[network, fast]:g}",
-            holds=times.mean >= FASTER and (times.low is None or times.low > 1),
+            measured=f"{least(fewest(network, slow))}{ratio:.2f} times as fast, at learning rates of "
+            f"{best[network, fast]:g} and {best[network, slow]:g}",
+            holds=clearly(ratio),
         )
-        for (network, slow, fast), times in found.items()
+        for (network, slow, fast), ratio in found.items()
+    ]
+    parts += [
+        Part(
+            claim=f"With the {network}, normalised inputs learn faster than 0 to 1 at the same learning rate",
+            measured=f"{least(taken(network, UNIT, sizes.same))}{ratio:.2f} times as fast, both at {sizes.same:g}",
+            holds=clearly(ratio),
+        )
+        for network, ratio in at_same.items()
     ]
     why = (
         f"{sum(part.holds for part in parts)} of {len(parts)} parts hold. Each at its best learning rate, "
         + "; ".join(
-            f"the {network} learns {found[network, RAW, NORMALISED].mean:.1f} times as fast from normalised inputs as "
-            f"from 0 to 255, {found[network, UNIT, NORMALISED].mean:.1f} times as fast as from 0 to 1, and "
-            f"{found[network, UNIT, CENTRED].mean:.1f} times as fast from centred ones as from 0 to 1"
+            f"the {network} learns from normalised inputs {found[network, RAW, NORMALISED].mean:.1f} times as fast as "
+            f"from 0 to 255 and {found[network, UNIT, NORMALISED].mean:.1f} times as fast as from 0 to 1 (at the same "
+            f"rate of {sizes.same:g} {at_same[network].mean:.1f} times), and from centred ones "
+            f"{found[network, UNIT, CENTRED].mean:.1f} times as fast as from 0 to 1"
             for network in NETWORKS
         )
     )
@@ -180,9 +209,10 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         ],
         numbers={
             "speedups": [
-                {"network": network, "of": fast, "over": slow, **times.to_json()}
-                for (network, slow, fast), times in found.items()
+                {"network": network, "of": fast, "over": slow, **ratio.to_json()}
+                for (network, slow, fast), ratio in found.items()
             ],
+            "speedups_at_the_same_rate": {network: ratio.to_json() for network, ratio in at_same.items()},
             "steps": {f"{network}, {inputs}": fewest(network, inputs) for network, inputs in best},
             "rates": {f"{network}, {inputs}": rate for (network, inputs), rate in best.items()},
         },
@@ -212,17 +242,21 @@ STUDY = Study(
     citation="LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), section 4.3.",
     rule=(
         f"Measured are the steps of stochastic gradient descent to a loss of {GOAL} on test images, each kind of input "
-        f"at the learning rate of the grid that suits it best. A part holds if it takes {FASTER} times fewer steps or "
-        "less, and the interval over seeds lies above 1. The claim holds if all parts do, and in part if some do."
+        "at the learning rate of the grid that suits it best, and two kinds also at the same rate. A part holds if the "
+        f"one is {FASTER} times as fast as the other or faster, and the interval over seeds lies above 1. The claim "
+        "holds if all parts do, and in part if some do."
     ),
     data=("mnist", "digits"),
-    quick=Sizes(per_class=500, held_out=50, steps=160, every=10, rates=(1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1), seeds=3),
+    quick=Sizes(
+        per_class=500, held_out=50, steps=150, every=5, rates=(1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1), same=1e-2, seeds=3
+    ),
     full=Sizes(
         per_class=2000,
         held_out=100,
         steps=300,
-        every=10,
+        every=5,
         rates=(1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+        same=1e-2,
         seeds=5,
     ),
     measure=measure,
