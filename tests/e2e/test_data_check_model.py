@@ -40,10 +40,10 @@ def test_planted_errors_come_first_and_are_drawn(cli: Cli, run: Path, mislabelle
     warned = [p["file"] for p in found.json["problems"] if p["check"] == "likely_label_error"]
     assert warned == [error["file"] for error in opinion["label_errors"]]
     assert {p["severity"] for p in found.json["problems"]} <= {"warning", "note"}
-    picture = Image.open("look/label_errors.png")
     assert opinion["pictures"][0] == "look/label_errors.png"
-    assert picture.mode == "RGB"
-    assert min(picture.size) > 200
+    with Image.open("look/label_errors.png") as picture:
+        assert picture.mode == "RGB"
+        assert min(picture.size) > 200
 
 
 def test_a_person_sees_a_table_and_what_was_done(cli: Cli, run: Path, mislabelled: tuple[Path, dict[str, str]]) -> None:
@@ -81,8 +81,8 @@ def test_a_darker_copy_in_another_split_is_a_leak(
         file.parent.mkdir(parents=True, exist_ok=True)
         small = Image.fromarray(random.integers(0, 256, (5, 5), dtype=np.uint8))
         small.resize((28, 28), Image.Resampling.BICUBIC).save(file)
-    picture = Image.open("data/test/a/0.png").point(lambda value: max(0, value - 1))
-    picture.save("data/train/a/darker.png")
+    with Image.open("data/test/a/0.png") as picture:
+        picture.point(lambda value: max(0, value - 1)).save("data/train/a/darker.png")
     found = cli("data", "check", "data", "--model", run, "--cache", "none", "--out", "look", "--json")
     leaks = [p for p in found.json["problems"] if p["check"] == "model_duplicate_across_splits"]
     assert [p["file"] for p in leaks] == ["train/a/darker.png"]
