@@ -21,6 +21,7 @@ NAMES: tuple[str, ...] = (
     "one-by-one",
     "why-convolution",
     "first-filters",
+    "transfer",
     "test-set",
 )  # fmt: skip
 

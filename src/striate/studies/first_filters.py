@@ -19,18 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 import striate
-from striate.errors import DataError, ModelFileError
+from striate.errors import ModelFileError
 from striate.runs.checkpoints import read_checkpoint
 from striate.studies.lab import Lab
+from striate.studies.photos import photos
 from striate.studies.study import Chart, Findings, Interval, Part, Picture, Study, Table, judge, summary
 from striate.viz.charts import Bars, Series, bar_groups, line_chart
 from striate.viz.contact_sheet import contact_sheet
@@ -59,7 +58,7 @@ def write_crops(folder: Path) -> str:
         return str(folder)
     rng = np.random.default_rng(0)
     unfinished = folder.with_name(f"{folder.name}-unfinished")
-    for name, photo in _photos().items():
+    for name, photo in photos().items():
         middle = photo.shape[1] // 2
         for split, half in (("train", photo[:, :middle]), ("test", photo[:, middle:])):
             place = unfinished / split / name
@@ -73,23 +72,6 @@ def write_crops(folder: Path) -> str:
                 crop.save(place / f"{number}.png")
     unfinished.rename(folder)
     return str(folder)
-
-
-def _photos() -> dict[str, NDArray[np.uint8]]:
-    """Photos by name, (H, W, 3)."""
-    try:
-        import skimage.data
-        from sklearn.datasets import load_sample_image
-    except ImportError as error:
-        raise DataError(
-            "the study first-filters takes its photos from scikit-image and scikit-learn, which are not installed: "
-            "pip install scikit-image scikit-learn. Or name images of your own with --data."
-        ) from error
-    photos: dict[str, Any] = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
-    for name in ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "rocket"):
-        photos[name] = getattr(skimage.data, name)()
-    photos["motorcycle"] = skimage.data.stereo_motorcycle()[0]
-    return {name: np.dstack([photo] * 3) if photo.ndim == 2 else photo[..., :3] for name, photo in photos.items()}
 
 
 # ---- the filters -----------------------------------------------------------------------------------------------------
