@@ -5,12 +5,12 @@ retrieval: the benefit of PCA and whitening"): what all images of the data share
 counts much. How similar is too similar depends on the data and on the model, and is taken from them.
 
 Around an image, where neighbours lie as if strewn at random, the distances r to its nearest neighbours follow one law:
-the shares (r / r_k)^d of the volume within the k-th are uniformly distributed, d being the intrinsic dimension (Levina
-and Bickel 2005, "Maximum Likelihood Estimation of Intrinsic Dimension", section 2). Half of the k neighbours lie
-within the median distance, which gives d: one for the data, as the median over images, so that even where every image
-has some copies these do not move it. A pair is near duplicates when, seen from both sides, a neighbour in so small a
-share of the volume would be expected `CHANCE` times in the whole data set, or less; and, where both are of one class,
-also by the law among the images of their class alone, whose pictures may all be alike.
+the shares (r / r_k)^d of the volume within the k-th are uniformly distributed, d being the intrinsic dimension (the model
+of Levina and Bickel 2005, "Maximum Likelihood Estimation of Intrinsic Dimension"). Half of the k neighbours lie within
+half of that volume, which gives d: one for the data, by the median over images, so that even where every image has some
+copies these do not move it. A pair is near duplicates when, seen from both sides, a neighbour in so small a share of the
+volume would be expected `CHANCE` times in the whole data set, or less; and, where both are of one class, also by the law
+among the images of their class alone, whose pictures may all be alike.
 
 Letters: N images, D features, k neighbours.
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from striate.data.doctor.examination import Examination, class_key
 from striate.data.survey import Progress
 
-NEIGHBOURS = 10  # k; a picture with as many copies as that hides them
+NEIGHBOURS = 10  # k; five copies of each picture, which fill half of it, hide each other
 FEWEST = 3 * NEIGHBOURS  # images below which the law says nothing
 FEWEST_OF_CLASS = 6  # the same of a class: five neighbours
 MOST = 200_000  # images above which comparing all with all takes hours
