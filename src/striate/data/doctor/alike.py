@@ -4,13 +4,13 @@ Similarity is the cosine of whitened embeddings (Jegou and Chum 2012, "Negative 
 retrieval: the benefit of PCA and whitening"): what all images of the data share counts little, what tells them apart
 counts much. How similar is too similar depends on the data and on the model, and is taken from them.
 
-Around an image, where neighbours lie as if strewn at random, the distances r to its nearest neighbours follow one law:
-the shares (r / r_k)^d of the volume within the k-th are uniformly distributed, d being the intrinsic dimension (the model
-of Levina and Bickel 2005, "Maximum Likelihood Estimation of Intrinsic Dimension"). Half of the k neighbours lie within
-half of that volume, which gives d: one for the data, by the median over images, so that even where every image has some
-copies these do not move it. A pair is near duplicates when, seen from both sides, a neighbour in so small a share of the
-volume would be expected `CHANCE` times in the whole data set, or less; and, where both are of one class, also by the law
-among the images of their class alone, whose pictures may all be alike.
+Around an image, where neighbours lie as if strewn at random, the distances r to its nearest neighbours follow one
+law: the shares (r / r_k)^d of the volume within the k-th are uniformly distributed, d being the intrinsic dimension
+(the model of Levina and Bickel 2005, "Maximum Likelihood Estimation of Intrinsic Dimension"). Half of the k
+neighbours lie within half of that volume, which gives d: one for the data, by the median over images, so that even
+where every image has some copies these do not move it. A pair is near duplicates when, seen from both sides, a
+neighbour in so small a share of the volume would be expected `CHANCE` times in the whole data set, or less; and,
+where both are of one class, also by the law among the images of their class alone, whose pictures may all be alike.
 
 Letters: N images, D features, k neighbours.
 """
