@@ -34,7 +34,8 @@ class Sizes:
     seeds: int
     size: int = 14  # pixels
     reduced: tuple[int, ...] = (16, 8, 4, 2)  # channels that a bottleneck hands on, of 32 or 48
-    batch: int = 50
+    batch: int = 25
+    lr: float = 0.005  # of AdamW, at its peak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
                 per_class=sizes.per_class,
                 epochs=sizes.epochs,
                 batch=sizes.batch,
+                lr=sizes.lr,
                 validation=0.0,  # the last weights are kept
                 augment="none",
             )
@@ -302,7 +304,7 @@ STUDY = Study(
         "if all parts do, and in part if some do."
     ),
     data=("cifar10", "fashion-mnist", "digits"),
-    quick=Sizes(per_class=100, epochs=8, seeds=3),
-    full=Sizes(per_class=1000, epochs=8, seeds=3),
+    quick=Sizes(per_class=200, epochs=6, seeds=3, reduced=(16, 4)),
+    full=Sizes(per_class=1000, epochs=6, seeds=3, batch=50),
     measure=measure,
 )

@@ -218,7 +218,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         ),
         Part(
             claim="A convolution is equivariant: its maps move with the image; those of the others do not",
-            measured=f"off by {max(errors[kind] for kind in SHARED):.1g} of their norm; dense {errors[DENSE]:.0%}, "
+            measured=f"off by {max(errors[kind] for kind in SHARED):.0%} of their norm; dense {errors[DENSE]:.0%}, "
             f"local {errors[LOCAL]:.0%}",
             holds=max(errors[kind] for kind in SHARED) <= EXACT and min(errors[DENSE], errors[LOCAL]) >= FAR,
         ),
