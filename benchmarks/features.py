@@ -70,9 +70,7 @@ def main() -> None:
                 network(batch)
             return COUNT // len(images) * len(images) / (time.perf_counter() - started)
 
-        rates: list[tuple[float, float, float]] = []
-        for _ in range(TRIALS + 1):
-            rates.append((ours(), bare(torch.contiguous_format), bare(torch.channels_last)))
+        rates = [(ours(), bare(torch.contiguous_format), bare(torch.channels_last)) for _ in range(TRIALS + 1)]
         for place, name in ((1, "default memory format"), (2, "channels-last")):
             ratios = [trial[0] / trial[place] for trial in rates[1:]]  # the first warms up
             both = [statistics.median(trial[side] for trial in rates[1:]) for side in (0, place)]
