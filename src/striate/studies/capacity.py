@@ -52,7 +52,7 @@ def measure(lab: Lab, sizes: Widths) -> Findings:
 
 
 RISES = "Past some width a larger network errs more."
-STAYS = "The gap may widen as the training error vanishes, but no wider network errs more on new images for it."
+STAYS = "That it has room to learn its training images by heart many times over does not make the widest network worse."
 
 
 def rise(ways: Sequence[Way], at: int) -> tuple[Way, Interval]:
@@ -104,8 +104,8 @@ def chart(ways: Sequence[Way], parameters: Sequence[int], at: int) -> Chart:
     """Both errors over the number of parameters."""
     title = f"Errors with {ways[0].images[at]:,} images"
     lines = [
-        series("test error", parameters, [way.test[at] for way in ways]),
-        series("training error", parameters, [way.train[at] for way in ways]),
+        series("test error", parameters, [way.test[at] for way in ways], least=0),
+        series("training error", parameters, [way.train[at] for way in ways], least=0),
     ]
     return Chart(
         title=title,

@@ -213,7 +213,7 @@ def passes(images: Sequence[int], steps: int) -> str:
 def charts(plain: Way, remedies: Sequence[Way]) -> list[Chart]:
     """Errors as the training data shrinks, and what is saved of them."""
     both = [
-        series(f"{which} error, {way.name}", plain.images, values)
+        series(f"{which} error, {way.name}", plain.images, values, least=0)
         for way in (plain, *remedies)
         for which, values in (("test", way.test), ("training", way.train))
     ]
@@ -233,14 +233,14 @@ def charts(plain: Way, remedies: Sequence[Way]) -> list[Chart]:
     ]
 
 
-def series(name: str, images: Sequence[int], values: Sequence[Interval]) -> Series:
-    """Intervals in percent as a line with its band, where there is one."""
+def series(name: str, images: Sequence[int], values: Sequence[Interval], least: float = -math.inf) -> Series:
+    """Intervals in percent as a line with its band, where there is one, as far as it is not below ``least``."""
     banded = values[0].low is not None
     return Series(
         name=name,
         x=images,
         y=[100 * value.mean for value in values],
-        low=[100 * (value.mean - value.margin) for value in values] if banded else None,
+        low=[max(least, 100 * (value.mean - value.margin)) for value in values] if banded else None,
         high=[100 * (value.mean + value.margin) for value in values] if banded else None,
     )
 
