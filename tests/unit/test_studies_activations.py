@@ -62,6 +62,7 @@ def test_faster_but_not_six_times_holds_in_part():
 def test_slower_does_not_hold():
     found = judged(reached([90, 100], [300, 300]), reached([150, 150], [400, 400]))
     assert not any(part.holds for part in found.parts)
+    assert "does not hold here: tanh is not slower at all." in found.why
     assert found.verdict == "does not hold here"
 
 
