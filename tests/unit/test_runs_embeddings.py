@@ -306,8 +306,10 @@ def test_images_that_moved_are_missing_until_their_new_place_is_said(tmp_path: P
     (tmp_path / "images").rename(tmp_path / "moved")
     again = open_embeddings(found.path)
     assert again.pictures([0, 1]) == [None, None]
-    assert again.located(tmp_path / "moved").pictures([1])[0] is not None
-    assert again.file(1) == str(tmp_path / "moved" / "0001.png")
+    there = again.located(tmp_path / "moved")
+    assert there.pictures([1])[0] is not None
+    assert there.file(1) == str(tmp_path / "moved" / "0001.png")
+    assert again.located(None).pictures([1]) == [None]
 
 
 def folder_of(root: Path, *names: str) -> Path:
@@ -414,7 +416,7 @@ def blobs(count: int = 240, centres: int = 6) -> tuple[np.ndarray, np.ndarray]:
 def test_the_number_of_clusters_is_the_one_with_the_greatest_silhouette(tmp_path: Path) -> None:
     values, truth = blobs()
     found = written(tmp_path, values)
-    clusters = cluster_embeddings(found)
+    clusters = found.cluster()
     assert list(clusters.silhouettes) == list(TRIED)
     assert len(clusters.clusters) == 6
     assigned = np.empty(len(values))
