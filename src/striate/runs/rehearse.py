@@ -148,7 +148,7 @@ def find_lr(resolved: Resolved, plot: Path, *, display: Display | None = None) -
         display: for people.
     """
     display = display or Display()
-    _needs_steps(resolved, "--dry-run")
+    _needs_steps(resolved, "--find-lr")
     prepared = prepare(resolved)
     introduce(prepared, display)
     prepared, batch, chosen = settle_machine(prepared, display)

@@ -117,10 +117,9 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
             classes=task.classes,
             folds=settings.folds,
             seed=settings.seed,
-            calibrate=settings.classifier == "svm",
             progress=_progress(display, stop),
         )
-        if settings.classifier == "svm":
+        if settings.classifier != "knn":
             scale = 1 / temperature(scores, seen)
         display.close()
     penalty = chosen(trials).penalty if trials else float(settings.penalty)
