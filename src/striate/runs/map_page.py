@@ -164,7 +164,7 @@ button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .card { position: absolute; width: 176px; padding: 8px; background: var(--paper); border: 1px solid var(--line);
   border-radius: 10px; box-shadow: 0 6px 24px #0003; pointer-events: none; font-size: 13px; line-height: 1.4; }
 .card[hidden] { display: none; }
-.card canvas { display: block; width: 160px; height: 160px; border-radius: 4px; background: var(--ground); }
+.card canvas { display: block; width: 100%; aspect-ratio: 1; border-radius: 4px; background: var(--ground); }
 .card p { margin: 6px 0 0; overflow-wrap: anywhere; display: -webkit-box; -webkit-line-clamp: 2;
   -webkit-box-orient: vertical; overflow: hidden; }
 .card .label { margin: 0; color: var(--muted); }
@@ -172,6 +172,7 @@ button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); margin: 0; }
 @media (max-width: 820px) { .both { grid-template-columns: minmax(0, 1fr); }
   .legend { columns: 2; } }
+@media (max-width: 560px) { .card { width: 112px; padding: 6px; font-size: 12px; } }
 @media print { .tools, .keys { display: none; } }
 """
 
@@ -282,8 +283,9 @@ function look(x, y, side) {
   view = { x: Math.max(0, Math.min(whole - side, x)), y: Math.max(0, Math.min(whole - side, y)), side };
   show();
 }
-// The point of the map at (across, down), shares of the view, stays where it is.
-const zoom = (factor, across = .5, down = .5) => {
+// The point of the map at (across, down), shares of the view, stays where it is: the chosen image, or the middle.
+const along = (value, from) => chosen < 0 ? .5 : Math.max(0, Math.min(1, (value[chosen] - from) / view.side));
+const zoom = (factor, across = along(xs, view.x), down = along(ys, view.y)) => {
   const side = Math.max(closest, Math.min(whole, view.side * factor));
   look(view.x + (view.side - side) * across, view.y + (view.side - side) * down, side);
 };
