@@ -139,7 +139,7 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         Part(
             claim=f"With the {network}, {CLAIMS[slow, fast]}",
             measured=f"{least(fewest(network, slow))}{ratio:.2f} times as fast, at learning rates of "
-            f"{best[network, fast]:g} and {best[network, slow]:g}",
+            f"{best[network, fast]:g} against {best[network, slow]:g}",
             holds=clearly(ratio),
         )
         for (network, slow, fast), ratio in found.items()
@@ -169,7 +169,9 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
         lines = [
             _series(inputs, sizes.rates, [steps[network, inputs, rate] for rate in sizes.rates]) for inputs in INPUTS
         ]
-        drawn = line_chart(title, lines, x_label="learning rate", unit=f"steps to a loss of {GOAL}", x_log=True)
+        limits = (0.0, float(sizes.steps))
+        unit = f"steps to a loss of {GOAL}"
+        drawn = line_chart(title, lines, x_label="learning rate", unit=unit, x_log=True, y_limits=limits)
         charts.append(Chart(title=title, svg=drawn, caption="Where a line ends, not all seeds come to that loss."))
         title = f"Learning, {network}"
         at_best = {inputs: curves[network, inputs, best[network, inputs]] for inputs in INPUTS}
