@@ -305,6 +305,6 @@ STUDY = Study(
     ),
     data=("cifar10", "fashion-mnist", "digits"),
     quick=Sizes(per_class=200, epochs=6, seeds=3, reduced=(16, 4)),
-    full=Sizes(per_class=1000, epochs=6, seeds=3, batch=50),
+    full=Sizes(per_class=1000, epochs=8, seeds=3, batch=50),
     measure=measure,
 )

@@ -370,7 +370,7 @@ STUDY = Study(
         "claim holds if all parts do, and in part if some do."
     ),
     data=("mnist", "digits"),
-    quick=Sizes(per_class=(10, 32, 100), test_per_class=100, steps=500, seeds=3),
-    full=Sizes(per_class=(10, 32, 100, 320, 1000), test_per_class=800, steps=3000, seeds=3),
+    quick=Sizes(per_class=(10, 100), test_per_class=100, steps=500, seeds=5),
+    full=Sizes(per_class=(10, 50, 200, 1000), test_per_class=800, steps=2000, seeds=3),
     measure=measure,
 )
