@@ -162,6 +162,6 @@ h3 { font-size: 14px; font-weight: 600; margin: 0 0 8px; }
 .found thead th { white-space: normal; vertical-align: bottom; }
 .found td { white-space: nowrap; }
 figcaption { margin-top: 6px; }
-.picture { max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 6px; }
+.picture { max-width: 100%; height: auto; border-radius: 6px; }
 @media print { .plots { grid-template-columns: repeat(2, 1fr); gap: 16px; } .block { break-inside: avoid; } }
 """
