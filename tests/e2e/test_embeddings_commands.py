@@ -143,6 +143,7 @@ def _query(opened, folder: Path) -> list[Path]:
         (("search", "{file}", "{image}", "--out", "{folder}"), 2, "must name a .png file"),
         (("search", "{file}", "{image}", "--model", "lenet5"), 4, "was not made with lenet5 as it is now"),
         (("search", "{file}", "{image}", "--model", "nolenet"), 2, "nolenet"),
+        (("search", "{file}", "{image}", "--device", "abacus"), 2, "--device abacus cannot be used here"),
         (("embed", "{run}", "{empty}"), 2, "holds no images"),
         (("embed", "{run}", "{images}", "--layer", "s22"), 2, "no layer 's22'. Did you mean"),
         (("embed", "{run}", "{images}", "--out", "{image}"), 2, "is no embeddings file, so it is not replaced"),

@@ -221,8 +221,9 @@ class Embeddings:
         preprocessing = self.about.preprocessing
         if (network.channels, network.size) != (preprocessing.channels, preprocessing.size):
             raise other
+        where = device_of(device)
         try:
-            extractor = Extractor(network, preprocessing, layer=self.about.layer, device=device_of(device))
+            extractor = Extractor(network, preprocessing, layer=self.about.layer, device=where)
         except UsageError:  # a network without this layer
             raise other from None
         if extractor.key != self.about.key:
