@@ -207,9 +207,10 @@ def measure(lab: Lab, sizes: Sizes) -> Findings:
                 title="Small networks, with and without 1x1 convolutions",
                 columns=("network", "parameters", "multiply-accumulates", "times fewer", "test accuracy"),
                 rows=rows,
-                caption=f"The first ones have three 5x5 convolutions of 48 maps on {sizes.size // 2}x{sizes.size // 2} "
-                "pixels, each behind a 1x1 convolution to fewer channels; the last ones two 5x5 convolutions, with and "
-                "without two 1x1 convolutions behind each.",
+                caption=f"'{DIRECT}' has three 5x5 convolutions of 48 maps on {sizes.size // 2}x{sizes.size // 2} "
+                "pixels; the next put a 1x1 convolution to so many channels in front of each. 'plain' has two 5x5 "
+                "convolutions, 'network in network' two 1x1 convolutions behind each. Here all passes through the "
+                "bottleneck; in an inception module three other branches carry what it drops.",
             ),
             _branch_table(inside),
         ],
