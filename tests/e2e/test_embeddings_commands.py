@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import Cli
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from skimage import data
 from test_report_in_browser import BROWSERS, visit, with_script
 
@@ -197,8 +198,6 @@ def test_embeddings_of_another_model_are_refused_with_the_way_out(
     )
     moved = cli(*arguments)
     assert moved.code == 0, moved.err  # the same model at another place
-    from safetensors.numpy import load_file, save_file
-
     weights = load_file(other / "model.safetensors")
     header = (other / "model.safetensors").read_bytes()
     metadata = json.loads(header[8:][: int.from_bytes(header[:8], "little")])["__metadata__"]
@@ -220,6 +219,19 @@ def test_a_model_that_is_gone_is_asked_for(run: Path, digits_folder: Path, cli: 
     assert found.code == 4
     assert "is not there any more: say where it is (--model)" in found.err
     assert cli("search", tmp_path / "x.embeddings", query, "--out", tmp_path / "s.png", "--model", run).code == 0
+
+
+def test_weights_that_are_gone_are_asked_for(digits_folder: Path, cli: Cli, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    save_file(striate.create("lenet5").state_dict(), one)
+    file = tmp_path / "x.embeddings"
+    striate.embed("lenet5", digits_folder / "0", weights=one, layer="c5", out=file, cache="none", quiet=True)
+    one.rename(other)
+    query = next((digits_folder / "0").iterdir())
+    found = cli("search", file, query, "--out", tmp_path / "s.png")
+    assert found.code == 4
+    assert f"was made with the weights {one}, which are not there any more: say where they are (--weights)" in found.err
+    assert cli("search", file, query, "--out", tmp_path / "s.png", "--weights", other).code == 0
 
 
 def test_a_query_that_cannot_be_read_is_named_and_the_others_are_answered(

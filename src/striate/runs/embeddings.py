@@ -203,12 +203,17 @@ class Embeddings:
         from striate.runs.prepare import device_of
 
         name = model or self.about.model
-        if model is None and os.path.isabs(name) and not os.path.exists(name):  # noqa: PTH110, PTH117
+        if model is None and _gone(name):
             raise ModelFileError(
                 f"{self.path} was made with the model {name}, which is not there any more: say where it is (--model)."
             )
         if model is None:
             weights, origin = weights or self.about.weights, origin or self.about.origin
+            if weights and weights == self.about.weights and _gone(weights):
+                raise ModelFileError(
+                    f"{self.path} was made with the weights {weights}, which are not there any more: say where they "
+                    "are (--weights)."
+                )
         what = name if weights is None else f"{name} with the weights {weights}"
         network = open_model(name, weights=weights, origin=origin).network
         other = ModelFileError(
@@ -276,6 +281,11 @@ class Embeddings:
     def place(self, row: int) -> int:
         """Row of an image in `images`."""
         return row if self.folder is not None else int(self.rows[row])
+
+
+def _gone(path: str) -> bool:
+    """Whether a text is an absolute path, which the names of networks are not, and nothing is there any more."""
+    return os.path.isabs(path) and not os.path.exists(path)  # noqa: PTH110, PTH117
 
 
 def picture_path(out: Path | None, embeddings: Path, suffix: str) -> Path:
