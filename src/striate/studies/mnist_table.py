@@ -144,9 +144,9 @@ def findings(
                 title="Test error in percent",
                 columns=("row of figure 9", "published", "here", "seeds", "here / published", "one training"),
                 rows=rows,
-                caption="All trained by striate's recipes of these names, each with an optimizer, rate and epochs of its own: "
-                "distorted rows differ from undistorted ones in more than the images (LeNet-5: SGD for twenty epochs; "
-                "distorted, AdamW for ten). ± is the 95% interval over seeds.",
+                caption="All trained by striate's recipes of these names, each with an optimizer, rate and epochs of "
+                "its own: distorted rows differ from undistorted ones in more than the images (LeNet-5: SGD for twenty "
+                "epochs; distorted, AdamW for ten). ± is the 95% interval over seeds.",
             ),
             Table(
                 title="Steps from row to row, in percentage points",
