@@ -129,7 +129,7 @@ def test_a_run_that_diverges_ends():
 
 
 def test_it_runs_on_the_digits_of_the_package(tmp_path: Path):
-    sizes = Sizes(per_class=20, maps=4, rates=(0.1, 0.3), harder=0.2, patience=2, seeds=2)
+    sizes = Sizes(per_class=20, maps=4, rates=(0.1,), harder=0.2, patience=2, seeds=2)
     result = run_study(STUDY, data="digits", plan=sizes, out=tmp_path / "out", display=Display(quiet=True))
     numbers = result.findings.numbers
     assert set(numbers) == set(TRAINED)
