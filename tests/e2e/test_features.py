@@ -92,6 +92,15 @@ def test_goes_on_from_the_cache_and_computes_nothing_twice(cli: Cli, start: Path
     assert resumed.json["metrics"]["top1"] > 0.7
 
 
+def test_the_settings_of_a_run_can_be_used_again(cli: Cli, start: Path, tmp_path: Path) -> None:
+    given = ["--from", start, "--transfer", "auto", "--folds", 2]
+    first = cli("train", "digits", "--per-class", 5, *given, "--out", tmp_path / "first", "--json")
+    assert first.code == 0, first.err
+    again = cli("train", "--config", tmp_path / "first", "--out", tmp_path / "again", "--json")
+    assert again.code == 0, again.err
+    assert again.json["metrics"] == pytest.approx(first.json["metrics"], abs=1e-3)
+
+
 def test_features_of_an_earlier_stage(cli: Cli, start: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     stage = "s4" if "s4" in striate.inspect(start).stages[-2].name else striate.inspect(start).stages[-2].name

@@ -41,7 +41,8 @@ class Preprocessing:
         if self.resize not in get_args(Resize):
             raise UsageError(f"resize {self.resize!r} is not one of {', '.join(get_args(Resize))}.")
         if self.interpolation not in get_args(Interpolation):
-            raise UsageError(f"interpolation {self.interpolation!r} is not one of {', '.join(get_args(Interpolation))}.")
+            kinds = ", ".join(get_args(Interpolation))
+            raise UsageError(f"interpolation {self.interpolation!r} is not one of {kinds}.")
         if self.channels not in (1, 3) or not len(self.mean) == len(self.std) == self.channels:
             raise UsageError(
                 f"channels must be 1 or 3, with as many means and standard deviations; got {self.channels} channels, "

@@ -13,7 +13,7 @@ from dataclasses import replace
 from torch import nn
 
 from striate.config import Resolved, TrainSettings
-from striate.engine.optimizers import LearningGroup, peak_lr
+from striate.engine.optimizers import DEFAULT_LR, LearningGroup, peak_lr
 from striate.errors import UsageError, did_you_mean
 from striate.models.contract import Classifier
 from striate.models.stages import parameter_stages
@@ -47,26 +47,31 @@ def check_transfer(resolved: Resolved) -> None:
         UsageError: transfer without weights, or a setting that the way of transfer does not read.
     """
     settings = resolved.settings
-    way = settings.transfer
+    way, usual = settings.transfer, TrainSettings()
+    # A file of settings, such as another run's, names all of them: what is as usual was not asked for.
+    given = {name for name, source in resolved.sources.items() if source not in ("default", "features")}
+    asked = {name for name in given if getattr(settings, name) != getattr(usual, name)}
+    asked -= {"augment"} if settings.augment == "none" else set()
+    asked -= {"lr"} if settings.lr == DEFAULT_LR[settings.optimizer] else set()
     if way != "none" and settings.weights in (None, "none"):
         raise UsageError(
             f"--transfer {way} takes something over from trained weights, and there are none: give --weights FILE, an "
             "official checkpoint ('striate models NAME' lists them), or --from RUN."
         )
     for name, ways in USES.items():
-        if resolved.sources[name] != "default" and way not in ways and getattr(settings, name) is not None:
+        if name in asked and way not in ways:
             raise UsageError(
                 f"--{name.replace('_', '-')} does nothing with --transfer {way}: it is for "
                 f"{' and '.join(f'--transfer {other}' for other in ways)}."
             )
-    useless = [name for name in TRAINING_ONLY if resolved.sources[name] not in ("default", "features")]
+    useless = [name for name in TRAINING_ONLY if name in asked]
     if way == "features" and useless:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
         raise UsageError(
             f"{flags}: nothing is trained by steps with --transfer features, so take it away; --transfer finetune does."
         )
     for name in ("temperature", "teacher_share"):
-        if resolved.sources[name] != "default" and settings.teacher is None:
+        if name in asked and settings.teacher is None:
             raise UsageError(f"--{name.replace('_', '-')} does nothing without a --teacher.")
 
 
