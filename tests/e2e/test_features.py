@@ -92,6 +92,26 @@ def test_goes_on_from_the_cache_and_computes_nothing_twice(cli: Cli, start: Path
     assert resumed.json["metrics"]["top1"] > 0.7
 
 
+def test_goes_on_from_another_folder(cli: Cli, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli("train", *GIVEN, "--from", start, "--penalty", 1, "--cache", "mine", "--out", "run").code == 0
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    resumed = cli("train", "--resume", tmp_path / "run")
+    assert resumed.code == 0, resumed.err
+    assert "300 of them from" in resumed.err
+
+
+@pytest.mark.parametrize("classifier", ["softmax", "knn"])
+def test_too_few_images_for_the_folds_get_a_penalty_that_fits(
+    classifier: str, cli: Cli, start: Path, tmp_path: Path
+) -> None:
+    given = ["--from", start, "--transfer", "auto", "--classifier", classifier]
+    found = cli("train", "digits", "--per-class", 3, *given, "--out", tmp_path / "run", "--json")
+    assert found.code == 0, found.err
+    assert found.json["metrics"]["top1"] > 0.5
+
+
 def test_the_settings_of_a_run_can_be_used_again(cli: Cli, start: Path, tmp_path: Path) -> None:
     given = ["--from", start, "--transfer", "auto", "--folds", 2]
     first = cli("train", "digits", "--per-class", 5, *given, "--out", tmp_path / "first", "--json")

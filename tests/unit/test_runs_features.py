@@ -11,7 +11,7 @@ from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
 from striate.engine.log import Display
-from striate.errors import UsageError
+from striate.errors import InterruptedRunError, UsageError
 from striate.models.catalog import create
 from striate.models.contract import Classifier
 from striate.models.features import FeatureExtractor, fold_batch_norm, last_layer
@@ -126,6 +126,16 @@ def test_computes_once_and_goes_on_where_it_was_killed(network: Classifier, tmp_
     np.testing.assert_allclose(again.values[:30], first.values, rtol=1e-4, atol=1e-5)
     assert extract(extractor, dataset, ROWS, cache=tmp_path, display=QUIET).computed == 0
     assert extract(extractor, dataset, ROWS, cache=None, display=QUIET).computed == 40
+
+
+def test_stops_between_batches_and_keeps_what_it_has(tmp_path: Path) -> None:
+    size = Preprocessing(size=(256, 256), channels=1, mean=(0.13,), std=(0.31,))  # in batches of 16
+    network = create("linear", classes=10, channels=1, size=(256, 256)).eval()
+    extractor = Extractor(network, size, device=CPU)
+    answers = iter((False, True))
+    with pytest.raises(InterruptedRunError):
+        extract(extractor, open_dataset("digits"), ROWS, cache=tmp_path, display=QUIET, stop=lambda: next(answers))
+    assert extract(extractor, open_dataset("digits"), ROWS, cache=tmp_path, display=QUIET).computed == 24
 
 
 def test_the_key_follows_weights_layer_and_preprocessing_and_not_the_classes(network: Classifier) -> None:

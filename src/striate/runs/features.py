@@ -11,7 +11,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.preprocess import Preprocessing
 from striate.engine.log import Display
-from striate.errors import StriateError
+from striate.errors import InterruptedRunError, StriateError
 from striate.models.contract import Classifier
 from striate.models.features import FeatureExtractor, fold_batch_norm, last_layer
 from striate.runs.prepare import evaluation_batch
@@ -110,6 +110,7 @@ def extract(
     display: Display,
     what: str = "features",
     workers: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Features:
     """The features of some images, of which those that were computed before are read from the cache.
 
@@ -121,9 +122,11 @@ def extract(
         display: shows the progress.
         what: is computed, for the progress.
         workers: threads that read images; one per core when left out.
+        stop: asked before every batch.
 
     Raises:
         StriateError: the cache cannot be written.
+        InterruptedRunError: `stop` said so; what was computed is in the cache.
     """
     digests = [hashlib.blake2b(dataset.images.content(int(row)), digest_size=16).digest() for row in rows]
     store = None if cache is None else _Store(cache / "features" / extractor.key, extractor.dimension)
@@ -147,6 +150,8 @@ def extract(
     with ExitStack() as stack:
         add = stack.enter_context(store.adding()) if store is not None and len(missing) else None
         for batch in batches.epoch(0) if len(missing) else ():
+            if stop():
+                raise InterruptedRunError("interrupted")
             found = extractor(batch.images).cpu().numpy()
             places = [positions[row] for row in batch.indices.tolist()]
             values[places], known[places] = found, True

@@ -85,8 +85,10 @@ def from_anywhere(resolved: Resolved) -> Resolved:
     settings = resolved.settings
     paths = {
         name: Path(value).expanduser()
-        for name in ("root", "weights", "splits", "teacher")
-        if (value := getattr(settings, name)) and not (name == "weights" and (value == "none" or is_official(value)))
+        for name in ("root", "weights", "splits", "teacher", "cache")
+        if (value := getattr(settings, name))
+        and not (name == "weights" and (value == "none" or is_official(value)))
+        and not (name == "cache" and value in ("auto", "none"))
     }
     data = Path(settings.data).expanduser()
     if settings.data not in NAMES and data.exists():

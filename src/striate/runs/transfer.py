@@ -51,7 +51,7 @@ from striate.tasks.classification import Classification
 
 MUCH_PER_CLASS = 500  # images of a typical class from which on fine-tuning pays
 MEASURED_IMAGES = 1000  # that the choice of the way is measured on, at most
-USUAL_PENALTY = 100.0  # of logistic regression, where none is searched
+USUAL_PENALTY = {"logistic": 100.0, "svm": 100.0, "softmax": 0.1, "knn": 1.0}  # where none is searched
 SOFTMAX_PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.0)  # decoupled weight decay
 SOFTMAX_LR, SOFTMAX_BATCH, SOFTMAX_STEPS = 0.01, 64, 500
 
@@ -92,7 +92,7 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
         prepared: whose network is given the classifier.
         log: takes every event.
         display: for people.
-        stop: asked between the parts of the work.
+        stop: asked between batches and between the parts of the work.
 
     Raises:
         DataError: a class has fewer images than folds.
@@ -102,7 +102,7 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
     settings, task = prepared.resolved.settings, prepared.task
     classes = len(task.classes)
     extractor, stage = features_of(prepared)
-    train = _features(prepared, extractor, "train", display)
+    train = _features(prepared, extractor, "train", display, stop)
     _heed(stop)
     labels = prepared.dataset.truths.labels.numpy()[train.rows]
     trials: list[Trial] = []
@@ -145,7 +145,7 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
     best: Best | None = None
     skipped = train.skipped
     if len(prepared.splits.indices.get("val", ())):
-        val = _features(prepared, extractor, "val", display)
+        val = _features(prepared, extractor, "val", display, stop)
         skipped = (*skipped, *val.skipped)
         metrics = _measured(task, last, val.values, prepared.dataset.truths.labels.numpy()[val.rows])
         best = Best(epoch=1, value=metrics[task.headline], metrics=metrics)
@@ -173,6 +173,24 @@ def decide(prepared: Prepared, display: Display) -> Prepared:
     """
     resolved, settings = prepared.resolved, prepared.resolved.settings
     require_sklearn()
+    found: dict[str, Any] = {}
+    if distributed.rank() == 0:  # timing decides last bits of the features: all processes do what one has found
+        found["values"], found["reason"] = _way(prepared, display)
+    found = distributed.same_for_all(found)
+    display.say(f"Transfer: {found['reason']}")
+    free = {name: value for name, value in found["values"].items() if getattr(settings, name) != value}
+    resolved = settle(resolved.because("measured", **free))
+    if resolved.settings.transfer == "features" and resolved.sources["augment"] == "data":
+        resolved = Resolved(
+            settings=replace(resolved.settings, augment="none"), sources={**resolved.sources, "augment": "features"}
+        )
+    groups = learning_groups(prepared.network, resolved.settings)
+    return replace(prepared, resolved=resolved, groups=groups, reason=found["reason"])
+
+
+def _way(prepared: Prepared, display: Display) -> tuple[dict[str, Any], str]:
+    """The settings that the measurement asks for, and the reason in words."""
+    settings = prepared.resolved.settings
     rows = prepared.splits.indices["train"]
     labels = prepared.dataset.truths.labels.numpy()[rows]
     counts = np.bincount(labels, minlength=len(prepared.task.classes))
@@ -182,7 +200,7 @@ def decide(prepared: Prepared, display: Display) -> Prepared:
     chosen_by: dict[str, Any] = {"transfer": "features", "layer": "auto"}
     if folds < 2:
         if settings.penalty == "auto":
-            chosen_by["penalty"] = USUAL_PENALTY
+            chosen_by["penalty"] = USUAL_PENALTY[settings.classifier]
         case = "few images, and a class with a single one, so that nothing can be measured: features at the last layer"
     else:
         deep, middle, stage = _worth(prepared, rows, labels, folds, display)
@@ -196,7 +214,7 @@ def decide(prepared: Prepared, display: Display) -> Prepared:
         if not much:
             chosen_by["layer"] = "auto" if like else stage
             if settings.penalty == "auto" and folds < settings.folds:
-                chosen_by["penalty"] = USUAL_PENALTY
+                chosen_by["penalty"] = USUAL_PENALTY[settings.classifier]
             way = f"a {settings.classifier} classifier on frozen features" + ("" if like else f" of the stage {stage}")
         elif like:
             chosen_by = {"transfer": "finetune"}
@@ -208,16 +226,7 @@ def decide(prepared: Prepared, display: Display) -> Prepared:
             way = "fine-tuning of all stages at one rate, as little of them fits"
         case = f"{figures}: the images are {alike}. {'Much' if much else 'Little'} data of that kind asks for {way}"
     reason = f"{len(rows):,} training images, {typical:,} of a typical class, which is {'much' if much else 'little'}. "
-    reason = f"{reason}{case[0].upper()}{case[1:]}."
-    display.say(f"Transfer: {reason}")
-    free = {name: value for name, value in chosen_by.items() if getattr(settings, name) != value}
-    resolved = settle(resolved.because("measured", **free))
-    if resolved.settings.transfer == "features" and resolved.sources["augment"] == "data":
-        resolved = Resolved(
-            settings=replace(resolved.settings, augment="none"), sources={**resolved.sources, "augment": "features"}
-        )
-    groups = learning_groups(prepared.network, resolved.settings)
-    return replace(prepared, resolved=resolved, groups=groups, reason=reason)
+    return chosen_by, f"{reason}{case[0].upper()}{case[1:]}."
 
 
 def _worth(prepared: Prepared, rows: Indices, labels: Labels, folds: int, display: Display) -> tuple[Trial, Trial, str]:
@@ -238,12 +247,13 @@ def _worth(prepared: Prepared, rows: Indices, labels: Labels, folds: int, displa
             cache=cache_folder(settings.cache),
             display=display,
             what=f"features at {extractor.layer}",
+            workers=None if settings.workers == "auto" else settings.workers,
         )
         tried, _, _ = search(
             linear("logistic", len(prepared.task.classes)),
             found.values,
             prepared.dataset.truths.labels.numpy()[found.rows],
-            (USUAL_PENALTY,),
+            (USUAL_PENALTY["logistic"],),
             classes=prepared.task.classes,
             folds=folds,
             seed=settings.seed,
@@ -275,7 +285,9 @@ def _stage(prepared: Prepared, layer: str) -> str | None:
     return layer
 
 
-def _features(prepared: Prepared, extractor: Extractor, split: str, display: Display) -> Features:
+def _features(
+    prepared: Prepared, extractor: Extractor, split: str, display: Display, stop: Callable[[], bool]
+) -> Features:
     settings = prepared.resolved.settings
     found = extract(
         extractor,
@@ -285,6 +297,7 @@ def _features(prepared: Prepared, extractor: Extractor, split: str, display: Dis
         display=display,
         what=f"features of {split}",
         workers=None if settings.workers == "auto" else settings.workers,
+        stop=stop,
     )
     read = len(found.rows) - found.computed
     display.say(
