@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,18 @@ def test_a_run_killed_while_stages_join_ends_with_the_same_bits(cli: Cli, start:
         time.sleep(0.02)
     process.wait()
     assert cli("train", "--resume", cut).code == 0
+    assert not changed(whole, cut)
+
+
+def test_a_run_killed_before_its_first_state_begins_with_its_weights(cli: Cli, start: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert cli("train", *SMALL, *PLAIN, "--from", start, "--epochs", 1, "--out", whole).code == 0
+    shutil.copytree(whole, cut)
+    for name in ("model.safetensors", "metrics.jsonl", "state/epoch.safetensors"):
+        (cut / name).unlink()
+    (cut / "state" / "last.safetensors").unlink(missing_ok=True)
+    resumed = cli("train", "--resume", cut)
+    assert "nothing was saved yet" in resumed.err, resumed.err
     assert not changed(whole, cut)
 
 

@@ -92,6 +92,11 @@ class Store:
         """Whether a state is still being written."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no state was written yet."""
+        return not any((self.folder / name).exists() for name in (EPOCH, LAST))
+
     def save(self, state: State) -> None:
         """Begin to write a state, an epoch's start to a file of its own; waits for the one before.
 
@@ -121,8 +126,7 @@ class Store:
         error, self._error = self._error, None
         if error is None:
             return
-        saved = any((self.folder / name).exists() for name in (EPOCH, LAST))
-        kept = "The last good checkpoint is intact" if saved else "No checkpoint was written before"
+        kept = "No checkpoint was written before" if self.empty else "The last good checkpoint is intact"
         run = shlex.quote(str(self.folder.parent))
         raise StriateError(f"{error}. {kept}; make room and go on with 'striate train --resume {run}'.") from error
 

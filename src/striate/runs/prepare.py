@@ -98,7 +98,11 @@ def from_anywhere(resolved: Resolved) -> Resolved:
 
 
 def prepare(
-    resolved: Resolved, *, splits_file: Path | None = None, preprocessing: Preprocessing | None = None
+    resolved: Resolved,
+    *,
+    splits_file: Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    weights: bool = True,
 ) -> Prepared:
     """Open the data, decide what was left open, and build the network.
 
@@ -106,6 +110,7 @@ def prepare(
         resolved: the settings.
         splits_file: the split of a run that is resumed; a new one is made without it.
         preprocessing: the preprocessing of a run that is resumed; measured without it.
+        weights: read the weights to start from; a resumed run's state holds what became of them.
 
     Raises:
         DataError: the data cannot be read, too much of it is bad, or labels are out of range.
@@ -163,7 +168,6 @@ def prepare(
         resolved = resolved.because("data", normalise="data")
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3
-    resumed = preprocessing is not None
     if preprocessing is None:
         plain = Preprocessing(
             size=size,
@@ -179,8 +183,7 @@ def prepare(
     _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
     notes: tuple[str, ...] = ()
-    # Of a resumed run the state holds what became of the weights; features are of the weights themselves.
-    if settings.weights in (None, "none") or (resumed and settings.transfer != "features"):
+    if settings.weights in (None, "none") or not weights:
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     else:
         network, notes = create_with_weights(
