@@ -84,6 +84,7 @@ def _mistake(found: Evaluated, dataset: Dataset, row: int, score: float) -> Mist
 
 
 def _facts(document: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    trained = document["settings"].get("transfer") != "features"
     images = ", ".join(f"{count:,} {name}" for name, count in document["data"]["images"].items())
     data = document["data"]
     return [
@@ -94,7 +95,7 @@ def _facts(document: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple
         ("licence of the data", str(data["licence"] or "not stated")),
         ("images", images),
         ("parameters", f"{document['parameters']:,}"),
-        ("epochs", f"{result['epochs']}, kept the weights of epoch {result['best']['epoch']}"),
+        *((("epochs", f"{result['epochs']}, kept the weights of epoch {result['best']['epoch']}"),) if trained else ()),
         ("training time", f"{result['seconds']:.1f} s"),
         ("hardware", ", ".join(f"{name} {value}" for name, value in document["hardware"].items())),
         ("versions", ", ".join(f"{name} {value}" for name, value in document["versions"].items())),
@@ -121,7 +122,8 @@ def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> l
     if accuracies:
         splits = " and ".join(series.name for series in accuracies)
         curves.append(Curve(title=f"Accuracy on {splits}", unit="top1", series=accuracies, marks=marks))
-    curves.insert(0, Curve(title="Loss", series=losses, marks=marks))
+    if numbers:
+        curves.insert(0, Curve(title="Loss", series=losses, marks=marks))
     for event in events:
         if event["event"] == "cross_validation":
             trials = event["trials"]
@@ -133,8 +135,15 @@ def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> l
                 low=[a - d for a, d in zip(accuracy, deviation, strict=True)],
                 high=[a + d for a, d in zip(accuracy, deviation, strict=True)],
             )
+            knn = series.name == "knn"
             curves.append(
-                Curve(title="Cross-validation", unit="top1, ± over folds", series=[series], x_label="penalty")
+                Curve(
+                    title=f"Cross-validation, {series.name}",
+                    unit="top1, ± over folds",
+                    series=[series],
+                    x_label="neighbours" if knn else "penalty",
+                    x_log=min(series.x) > 0,
+                )
             )
     steps = [event for event in events if event["event"] == "step"]
     if steps:

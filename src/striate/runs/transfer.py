@@ -149,9 +149,9 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
         skipped = (*skipped, *val.skipped)
         metrics = _measured(task, last, val.values, prepared.dataset.truths.labels.numpy()[val.rows])
         best = Best(epoch=1, value=metrics[task.headline], metrics=metrics)
-        log.record("epoch", epoch=1, train_loss=train_metrics["loss"], val=metrics)
+        log.record("features", penalty=penalty, train=train_metrics, val=metrics)
     else:
-        log.record("epoch", epoch=1, train_loss=train_metrics["loss"])
+        log.record("features", penalty=penalty, train=train_metrics)
     seconds = time.perf_counter() - started
     plain = head == Head(kind="linear", stage=None)
     return Transferred(
@@ -337,13 +337,13 @@ def _say(settings: TrainSettings, trials: list[Trial], penalty: float, log: Log)
     what = "neighbours" if settings.classifier == "knn" else "penalty"
     if trials:
         best = chosen(trials)
-        log.say(
+        log.display.say(
             f"Classifier: {settings.classifier}, {what} {penalty:g} of {', '.join(f'{t.penalty:g}' for t in trials)} "
             f"by {settings.folds}-fold cross-validation, accuracy {best.accuracy:.4f} (folds ± {best.deviation:.4f})."
         )
         log.record("cross_validation", classifier=settings.classifier, trials=[asdict(trial) for trial in trials])
     else:
-        log.say(f"Classifier: {settings.classifier}, {what} {penalty:g} as given.")
+        log.display.say(f"Classifier: {settings.classifier}, {what} {penalty:g} as given.")
 
 
 def _measured(task: Classification, last: nn.Module, values: Floats, labels: Labels) -> dict[str, float]:
