@@ -9,6 +9,7 @@ import pytest
 import torch
 from commands import Cli
 from PIL import Image
+from safetensors.torch import load_file
 
 import striate
 from striate.core.annotations import Classifications
@@ -130,6 +131,21 @@ def test_features_of_an_earlier_stage(cli: Cli, start: Path, tmp_path: Path) -> 
     shutil.copy(run / "model.safetensors", copy)
     evaluated = cli("evaluate", copy, "--split", "val", "--json")
     assert evaluated.json["metrics"] == pytest.approx(found.json["best"]["metrics"], abs=2e-3)
+
+
+@pytest.mark.parametrize("given", [("--layer", "s4"), ("--classifier", "knn")])
+def test_another_head_stays_behind_when_the_network_is_taken_on(
+    given: tuple[str, str], cli: Cli, start: Path, tmp_path: Path
+) -> None:
+    first = cli("train", *GIVEN, "--from", start, *given, "--penalty", 1, "--out", tmp_path / "first")
+    assert first.code == 0, first.err
+    on = ["--transfer", "finetune", "--unfreeze", 0, "--epochs", 1, "--out", tmp_path / "second"]
+    second = cli("train", "digits", "--per-class", 30, "--from", tmp_path / "first", *on)
+    assert second.code == 0, second.err
+    assert "stays behind" in second.err
+    before, after = (load_file(run / "model.safetensors") for run in (start, tmp_path / "second"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
 
 
 def test_bad_input_is_answered_with_what_to_do(cli: Cli, start: Path, tmp_path: Path) -> None:

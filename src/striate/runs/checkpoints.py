@@ -20,12 +20,13 @@ from striate.files import replacing
 from striate.models import catalog
 from striate.models.contract import Classifier
 from striate.models.features import last_layer
+from striate.models.heads import Head
 from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints, imagenet_input
 from striate.models.timm_provider import is_timm
 from striate.models.timm_provider import normalisation as timm_normalisation
 from striate.models.weights import from_ours, matching, to_ours
 from striate.runs.folder import RunFolder, is_run
-from striate.runs.model_file import read_card, read_tensors
+from striate.runs.model_file import Card, read_card, read_tensors
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # keys under which training scripts put weights
 PREFIXES = ("module.", "_orig_mod.")  # what data parallelism and compilation put before every name
@@ -235,6 +236,7 @@ def create_with_weights(
     """
     made_for: tuple[int, int] | None = None
     known: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     if is_official(weights):
         checkpoint = official(name, weights)
         file, origin = fetch(checkpoint, download=download), origin or checkpoint.origin
@@ -245,6 +247,9 @@ def create_with_weights(
             raise UsageError(f"{weights} is a model file of striate, not {origin}'s: leave the origin out.")
         card, tensors = read_tensors(file)
         made_for, known = card.size, card.classes
+        if card.head is not None and new_head:
+            tensors, known = _with_own_head(card, tensors), ()
+            left = ("the classifier fitted on its features stays behind: the network's own is made anew",)
         classes, channels, size = classes or len(card.classes), channels or card.channels, size or card.size
         origin = "striate"
     else:
@@ -263,7 +268,16 @@ def create_with_weights(
     )
     if names and known and tuple(names) != known:
         notes = (*notes, _carry(network, tensors, known, names))
-    return network, notes
+    return network, (*left, *notes)
+
+
+def _with_own_head(card: Card, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model file with fresh ones of the network's own head, or last layer, in place of another."""
+    head = Head.from_json(card.head or {})
+    fresh = catalog.create(card.model, classes=len(card.classes), channels=card.channels, size=card.size)
+    place = "head." if head.stage is not None else f"{last_layer(fresh)}."
+    own = {name: tensor for name, tensor in fresh.state_dict().items() if name.startswith(place)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(place)} | own
 
 
 @torch.no_grad()
