@@ -102,7 +102,7 @@ def prepare(
     *,
     splits_file: Path | None = None,
     preprocessing: Preprocessing | None = None,
-    weights: bool = True,
+    start: bool = True,
 ) -> Prepared:
     """Open the data, decide what was left open, and build the network.
 
@@ -110,7 +110,7 @@ def prepare(
         resolved: the settings.
         splits_file: the split of a run that is resumed; a new one is made without it.
         preprocessing: the preprocessing of a run that is resumed; measured without it.
-        weights: read the weights to start from; a resumed run's state holds what became of them.
+        start: read the weights to start from; a resumed run's state holds what became of them.
 
     Raises:
         DataError: the data cannot be read, too much of it is bad, or labels are out of range.
@@ -183,7 +183,7 @@ def prepare(
     _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
     notes: tuple[str, ...] = ()
-    if settings.weights in (None, "none") or not weights:
+    if settings.weights in (None, "none") or not start:
         network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
     else:
         network, notes = create_with_weights(

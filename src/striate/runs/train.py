@@ -138,8 +138,8 @@ def resume_run(run: RunFolder, *, display: Display | None = None) -> Run:
     _warn_of_other_versions(run, display)
     with distributed.processes(device_of(settings.device)), at_most_threads(settings):
         preprocessing = Preprocessing.from_json(run.document["preprocessing"])
-        weights = settings.transfer == "features" or Store(run.state).empty
-        prepared = prepare(resolved, splits_file=run.split, preprocessing=preprocessing, weights=weights)
+        start = settings.transfer == "features" or Store(run.state).empty
+        prepared = prepare(resolved, splits_file=run.split, preprocessing=preprocessing, start=start)
         for note in (*prepared.splits.notes, *changes(prepared, run.document)):
             display.say(f"Note: {note}.")
         if settings.transfer == "features":
