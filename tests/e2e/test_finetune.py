@@ -129,3 +129,19 @@ def test_the_record_shows_the_rates(cli: Cli, start: Path, tmp_path: Path) -> No
     assert found.code == 0, found.err
     document = json.loads(cli("runs", "show", run, "--json").out)
     assert document["settings"]["layer_decay"] == pytest.approx(0.3846)
+
+
+def test_the_range_test_leaves_frozen_stages_alone(start: Path) -> None:
+    from striate.config import Layer, resolve
+    from striate.engine.lr_range import lr_range
+    from striate.engine.precision import Precision
+    from striate.runs.prepare import loader, prepare
+
+    given = {"data": "digits", "per_class": 20, "weights": str(start), "transfer": "finetune", "unfreeze": "1"}
+    prepared = prepare(resolve(Layer(source="test", values=given)))
+    before = {name: tensor.clone() for name, tensor in prepared.network.state_dict().items()}
+    train = loader(prepared, "train", batch=32, training=True)
+    lr_range(prepared.task, train, prepared.resolved.settings, Precision(), prepared.groups)
+    after = prepared.network.state_dict()
+    moved = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"stage3", "fc"}

@@ -1,13 +1,14 @@
 """The learning-rate range test (Smith 2015, "Cyclical Learning Rates", section 3.3)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from striate.config import TrainSettings
 from striate.engine.evaluate import Batches
-from striate.engine.optimizers import optimizer
+from striate.engine.optimizers import LearningGroup, grouped, optimizer
 from striate.engine.precision import Precision
 from striate.tasks.task import Task
 
@@ -25,14 +26,18 @@ class LrRange:
     suggestion: float  # a tenth of the rate at the lowest loss: high enough to learn, far enough from diverging
 
 
-def lr_range(task: Task, train: Batches, settings: TrainSettings, precision: Precision) -> LrRange:
+def lr_range(
+    task: Task, train: Batches, settings: TrainSettings, precision: Precision, groups: Sequence[LearningGroup] = ()
+) -> LrRange:
     """Train for a few steps while the learning rate rises from 1e-6 to 10, until the loss explodes.
 
-    The task is spoilt by it.
+    The task is spoilt by it. Of ``groups`` all that learn at all do so from the start, each at its share of the rate.
     """
     device = next(task.parameters()).device
     precision.place(task.network)
-    stepper = optimizer(task, settings)
+    if groups:
+        task.learn({name for group in groups if group.start is not None for name in group.parameters})
+    stepper = optimizer(task, settings, grouped(task.network, groups))
     task.train()
     rates: list[float] = []
     losses: list[float] = []
@@ -46,7 +51,7 @@ def lr_range(task: Task, train: Batches, settings: TrainSettings, precision: Pre
             batch = next(batches)
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
         for group in stepper.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         with precision.autocast(device):
             loss = torch.stack(list(task(precision.images(batch)).values())).sum()
         value = float(loss.detach())

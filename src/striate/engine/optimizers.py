@@ -30,6 +30,11 @@ class LearningGroup:
     start: int | None = 0  # the first epoch (0-based) that they learn in; None: they stay as they are
 
 
+def grouped(network: nn.Module, groups: Iterable[LearningGroup]) -> list[tuple[list[nn.Parameter], float]]:
+    """The parameters of each group with the scale of their learning rate, as `optimizer` takes them."""
+    return [([network.get_parameter(name) for name in group.parameters], group.scale) for group in groups]
+
+
 def decayed(parameters: Iterable[nn.Parameter], everything: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters with and without weight decay: norms, biases and other vectors go without unless asked."""
     trainable = [parameter for parameter in parameters if parameter.requires_grad]

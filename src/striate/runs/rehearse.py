@@ -154,7 +154,7 @@ def find_lr(resolved: Resolved, plot: Path, *, display: Display | None = None) -
     prepared, batch, chosen = settle_machine(prepared, display)
     torch.manual_seed(prepared.resolved.settings.seed)
     train = loader(prepared, "train", batch=batch, training=True)
-    found = lr_range(prepared.task, train, prepared.resolved.settings, chosen)
+    found = lr_range(prepared.task, train, prepared.resolved.settings, chosen, prepared.groups)
     chart = line_chart(
         "Learning-rate range test",
         [Series(name="smoothed loss", x=found.rates, y=found.losses)],
