@@ -18,7 +18,7 @@ from striate.nn.nearest import NearestNeighbours
 class FeatureExtractor(nn.Module):
     """A network up to one of its layers.
 
-    What comes after the layer is not computed.
+    What comes after the layer is not computed; for a stage the backbone is computed whole.
 
     Args:
         network: stays as it is, in the mode that it is in.

@@ -8,8 +8,9 @@ checkpoints under a licence that forbids commercial use (SWAG) and those without
 
 from dataclasses import dataclass
 
-# Of ImageNet's training images, as the whole field uses them: pixels scaled to 0..1, red, green, blue.
 MINUS_ONE_TO_ONE = ("googlenet_bn", "inception_v3")  # trained by Google on pixels from -1 to 1
+
+# Of ImageNet's training images, as the whole field uses them: pixels scaled to 0..1, red, green, blue.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
