@@ -120,7 +120,7 @@ def learning_groups(network: Classifier, settings: TrainSettings) -> tuple[Learn
 def _unfrozen(text: str, body: Sequence[str]) -> int:
     if text == "all":
         return len(body)
-    if text.isdigit() and int(text) <= len(body):
+    if text.isdecimal() and int(text) <= len(body):
         return int(text)
     raise UsageError(
         f"--unfreeze {text!r} is neither 'all' nor a number of stages from 0 to {len(body)} "
