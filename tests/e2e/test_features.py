@@ -155,6 +155,8 @@ def test_bad_input_is_answered_with_what_to_do(cli: Cli, start: Path, tmp_path: 
         ([*GIVEN, "--from", start, "--layer", "convv1"], 2, "takes the features of a stage"),
         ([*GIVEN, "--from", start, "--lr", 0.1], 2, "nothing is trained by steps"),
         ([*GIVEN], 2, "give --weights FILE"),
+        ([*GIVEN, "--from", start, "--classifier", "knn", "--penalty", 2.5], 2, "which is whole"),
+        ([*GIVEN, "--from", tmp_path], 4, "is no run"),
         ([*GIVEN, "--from", tmp_path / "nothing", "--model", "lenet1"], 4, "there is no checkpoint"),
         ([*GIVEN, "--model", "resnet20", "--weights", start, "--size", 28], 4, "do not fit"),
     ):
@@ -198,7 +200,7 @@ def test_auto_measures_and_says_what_it_chose_and_why(
     assert "asks for fine-tuning" in (tmp_path / "much" / "report.html").read_text()
     alone = cli("train", "digits", "--per-class", 1, *given[3:], "--out", tmp_path / "alone", "--json")
     assert alone.code == 0, alone.err
-    assert "a class with a single one" in alone.err
+    assert "Classes with a single image leave nothing to measure" in alone.err
     refused = cli("train", *given, "--dry-run")
     assert refused.code == 2
     assert "leave one of them out" in refused.err

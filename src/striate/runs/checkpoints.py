@@ -96,17 +96,29 @@ def is_ours(path: Path) -> bool:
 
 
 def licence_of(model: str, weights: str) -> str:
-    """The licence of weights, as far as they say."""
+    """The licence of weights, as far as they say and are still there."""
     if is_official(weights):
         return official(model, weights).licence
-    file = weights_file(weights)
+    file = RunFolder(Path(weights)).model if is_run(Path(weights)) else Path(weights)
     return read_card(file).licence if is_ours(file) else "not stated"
 
 
 def weights_file(weights: str) -> Path:
-    """The file that a text names which is no official checkpoint: of a run folder, the run's model file."""
+    """The file that a text names which is no official checkpoint: of a run folder, the run's model file.
+
+    Raises:
+        ModelFileError: there is nothing, a folder that is no run, or a run without a model.
+    """
     path = Path(weights)
-    return RunFolder(path).model if is_run(path) else path
+    if is_run(path):
+        if not RunFolder(path).model.is_file():
+            raise ModelFileError(f"the run {weights} has written no model yet: let it finish an epoch first.")
+        return RunFolder(path).model
+    if path.is_dir():
+        raise ModelFileError(f"the folder {weights} is no run: name a run's folder, a model file or a checkpoint.")
+    if not path.is_file():
+        raise ModelFileError(f"there is no checkpoint {weights}.")
+    return path
 
 
 def expected_input(model: str, weights: str) -> Preprocessing | None:

@@ -31,6 +31,7 @@ from striate.models.contract import Classifier
 from striate.models.features import FeatureExtractor, fold_batch_norm, last_layer
 from striate.runs.prepare import evaluation_batch
 
+VERSION = 1  # of what a key stands for: another one where decoding, resizing or folding gives other features
 SYNC_EVERY = 20.0  # seconds of computing that a crash may cost
 TRIED = 8  # images that the memory format is chosen on
 
@@ -128,8 +129,9 @@ def extract(
         StriateError: the cache cannot be written.
         InterruptedRunError: `stop` said so; what was computed is in the cache.
     """
-    digests = [hashlib.blake2b(dataset.images.content(int(row)), digest_size=16).digest() for row in rows]
     store = None if cache is None else _Store(cache / "features" / extractor.key, extractor.dimension)
+    read = dataset.images.content
+    digests = [hashlib.blake2b(read(int(row)), digest_size=16).digest() for row in rows] if store is not None else []
     values = np.zeros((len(rows), extractor.dimension), dtype=np.float32)
     known = np.zeros(len(rows), dtype=np.bool_) if store is None else store.read(digests, values)
     positions = {int(rows[place]): place for place in np.flatnonzero(~known)}
@@ -181,10 +183,11 @@ def _key(network: Classifier, layer: str, preprocessing: Preprocessing) -> str:
     """
     stages = [stage.name for stage in network.backbone.stages]
     behind = ("auxiliary.", "head." if layer in stages else f"{last_layer(network)}.")
-    total = hashlib.sha256(json.dumps([layer, asdict(preprocessing)]).encode())
+    total = hashlib.sha256(json.dumps([VERSION, layer, asdict(preprocessing)]).encode())
     for path, module in network.named_modules():
-        if not f"{path}.".startswith(behind) and not list(module.children()):
-            total.update(f"{path} {module!r}".encode())
+        if path and not f"{path}.".startswith(behind):
+            leaf = repr(module) if not list(module.children()) else ""
+            total.update(f"{path} {type(module).__name__} {leaf}".encode())
     for name, tensor in network.state_dict().items():
         if not name.startswith(behind):
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

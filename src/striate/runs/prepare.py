@@ -417,11 +417,13 @@ def _of_weights(resolved: Resolved) -> tuple[Resolved, Preprocessing | None]:
     settings = resolved.settings
     if settings.weights in (None, "none"):
         return resolved, None
-    if settings.model == "auto" and not is_official(settings.weights) and is_ours(weights_file(settings.weights)):
-        resolved = resolved.because("weights", model=read_card(weights_file(settings.weights)).model)
+    if settings.model == "auto":
+        if is_official(settings.weights) or not is_ours(file := weights_file(settings.weights)):
+            raise UsageError(f"--weights {settings.weights} does not say which network it is of: name it with --model.")
+        resolved = resolved.because("weights", model=read_card(file).model)
         settings = resolved.settings
     assert settings.weights is not None
-    expected = None if settings.model == "auto" else expected_input(settings.model, settings.weights)
+    expected = expected_input(settings.model, settings.weights)
     if expected is None:
         return resolved, None
     own: dict[str, Any] = {

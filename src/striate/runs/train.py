@@ -43,7 +43,7 @@ from striate.runs.prepare import (
     watched,
 )
 from striate.runs.tensorboard import TensorBoard, require_tensorboard
-from striate.runs.transfer import decide, fit_on_features, settle_features
+from striate.runs.transfer import decide, fit_on_features, refuse_processes, settle_features
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -311,6 +311,7 @@ def _fit(
 
 def _extract(run: RunFolder, prepared: Prepared, display: Display) -> Run:
     """Fit a classifier on the features of a frozen network."""
+    refuse_processes()
     log = Log(run.metrics, display, position=0, sinks=_sinks(run, prepared.resolved.settings))
     try:
         with _locked(run.path), _stop_signals() as stop:

@@ -22,7 +22,7 @@ from striate.engine.fit import Best, fit
 from striate.engine.fit import Fitted as EngineFitted
 from striate.engine.log import Display, Log
 from striate.engine.precision import Precision
-from striate.errors import InterruptedRunError, UsageError, did_you_mean
+from striate.errors import DataError, InterruptedRunError, UsageError, did_you_mean
 from striate.models.features import last_layer
 from striate.models.heads import Head, replace_head
 from striate.nn.nearest import NearestNeighbours
@@ -78,11 +78,20 @@ def settle_features(prepared: Prepared) -> Prepared:
     if settings.penalty == "auto":
         labels = prepared.dataset.truths.labels.numpy()[prepared.splits.indices["train"]]
         check_folds(labels, prepared.task.classes, settings.folds)
-    if distributed.world() > 1:
-        raise UsageError("--transfer features runs in one process: start it without torchrun.")
+    if len(np.unique(prepared.dataset.truths.labels.numpy()[prepared.splits.indices["train"]])) < 2:
+        raise DataError("all training images are of one class: a classifier on features needs two.")
+    if settings.classifier == "knn" and settings.penalty != "auto" and settings.penalty % 1:
+        raise UsageError(f"--penalty {settings.penalty:g} of knn is its number of neighbours, which is whole.")
+    refuse_processes()
     taken = {"batch": SOFTMAX_BATCH, "precision": "float32", "channels_last": False}
     open_ones = {name: value for name, value in taken.items() if getattr(settings, name) == "auto"}
     return replace(prepared, resolved=resolved.because("features", **open_ones))
+
+
+def refuse_processes() -> None:
+    """Raise `UsageError` under torchrun."""
+    if distributed.world() > 1:
+        raise UsageError("--transfer features runs in one process: start it without torchrun.")
 
 
 def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Callable[[], bool]) -> Transferred:
@@ -196,14 +205,17 @@ def _way(prepared: Prepared, display: Display) -> tuple[dict[str, Any], str]:
     counts = np.bincount(labels, minlength=len(prepared.task.classes))
     typical = int(np.median(counts[counts > 0]))
     much = typical >= MUCH_PER_CLASS
-    folds = min(settings.folds, int(counts[counts > 0].min()))
+    # A class too small for the folds says nothing of the others: it is left out of the measurement.
+    folds = settings.folds if (counts >= settings.folds).sum() > 1 else 2
+    enough = np.flatnonzero(counts >= folds)
+    few_in_a_class = settings.penalty == "auto" and bool((counts[counts > 0] < settings.folds).any())
     chosen_by: dict[str, Any] = {"transfer": "features", "layer": "auto"}
-    if folds < 2:
-        if settings.penalty == "auto":
-            chosen_by["penalty"] = USUAL_PENALTY[settings.classifier]
-        case = "few images, and a class with a single one, so that nothing can be measured: features at the last layer"
+    if few_in_a_class:
+        chosen_by["penalty"] = USUAL_PENALTY[settings.classifier]
+    if len(enough) < 2:
+        case = "classes with a single image leave nothing to measure: a classifier on the features of the last layer"
     else:
-        deep, middle, stage = _worth(prepared, rows, labels, folds, display)
+        deep, middle, stage = _worth(prepared, rows[np.isin(labels, enough)], folds, display)
         like = middle.accuracy <= deep.accuracy + deep.deviation / math.sqrt(folds)
         figures = (
             f"On its features logistic regression reaches {deep.accuracy:.3f} at the last layer and "
@@ -213,8 +225,6 @@ def _way(prepared: Prepared, display: Display) -> tuple[dict[str, Any], str]:
         alike = "like the ones that the weights come from" if like else "unlike those that the weights come from"
         if not much:
             chosen_by["layer"] = "auto" if like else stage
-            if settings.penalty == "auto" and folds < settings.folds:
-                chosen_by["penalty"] = USUAL_PENALTY[settings.classifier]
             way = f"a {settings.classifier} classifier on frozen features" + ("" if like else f" of the stage {stage}")
         elif like:
             chosen_by = {"transfer": "finetune"}
@@ -229,9 +239,9 @@ def _way(prepared: Prepared, display: Display) -> tuple[dict[str, Any], str]:
     return chosen_by, f"{reason}{case[0].upper()}{case[1:]}."
 
 
-def _worth(prepared: Prepared, rows: Indices, labels: Labels, folds: int, display: Display) -> tuple[Trial, Trial, str]:
+def _worth(prepared: Prepared, rows: Indices, folds: int, display: Display) -> tuple[Trial, Trial, str]:
     """What logistic regression reaches on the last layer's features and on those of a stage in the middle."""
-    settings = prepared.resolved.settings
+    settings, labels = prepared.resolved.settings, prepared.dataset.truths.labels.numpy()[rows]
     most = max(folds, MEASURED_IMAGES // len(prepared.task.classes))  # of a class
     drawn = np.random.default_rng(settings.seed).permutation(len(rows))
     picked = np.sort(np.concatenate([drawn[labels[drawn] == label][:most] for label in np.unique(labels)]))
@@ -343,7 +353,7 @@ def _say(settings: TrainSettings, trials: list[Trial], penalty: float, log: Log)
         )
         log.record("cross_validation", classifier=settings.classifier, trials=[asdict(trial) for trial in trials])
     else:
-        log.display.say(f"Classifier: {settings.classifier}, {what} {penalty:g} as given.")
+        log.display.say(f"Classifier: {settings.classifier}, {what} {penalty:g}, nothing searched.")
 
 
 def _measured(task: Classification, last: nn.Module, values: Floats, labels: Labels) -> dict[str, float]:
