@@ -22,7 +22,17 @@ from striate.engine import distributed
 from striate.engine.checkpoint import State, Store, copied, optimizer_tensors, restore_optimizer
 from striate.engine.evaluate import Batches, evaluate
 from striate.engine.log import Log
-from striate.engine.optimizers import LearningGroup, Plateau, add_l1, decayed, grouped, optimizer, peak_lr, schedule
+from striate.engine.optimizers import (
+    LearningGroup,
+    Plateau,
+    add_l1,
+    decayed,
+    grouped,
+    learners,
+    optimizer,
+    peak_lr,
+    schedule,
+)
 from striate.engine.precision import Precision
 from striate.errors import DivergedError, InterruptedRunError, OutOfMemoryError, UsageError
 from striate.tasks.task import Task
@@ -103,7 +113,7 @@ class _Training:
         if settings.compile:
             task.network.compile()
         if groups:
-            task.learn({name for group in groups if group.start is not None for name in group.parameters})
+            task.learn(learners(groups))
         self.optimizer = optimizer(task, settings, grouped(task.network, groups))
         self.peak = peak_lr(settings)
         self.course = schedule(settings, steps)

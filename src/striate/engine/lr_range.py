@@ -8,7 +8,7 @@ import torch
 
 from striate.config import TrainSettings
 from striate.engine.evaluate import Batches
-from striate.engine.optimizers import LearningGroup, grouped, optimizer
+from striate.engine.optimizers import LearningGroup, grouped, learners, optimizer
 from striate.engine.precision import Precision
 from striate.tasks.task import Task
 
@@ -36,7 +36,7 @@ def lr_range(
     device = next(task.parameters()).device
     precision.place(task.network)
     if groups:
-        task.learn({name for group in groups if group.start is not None for name in group.parameters})
+        task.learn(learners(groups))
     stepper = optimizer(task, settings, grouped(task.network, groups))
     task.train()
     rates: list[float] = []

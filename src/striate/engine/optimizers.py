@@ -30,6 +30,11 @@ class LearningGroup:
     start: int | None = 0  # the first epoch (0-based) that they learn in; None: they stay as they are
 
 
+def learners(groups: Iterable[LearningGroup]) -> set[str]:
+    """The names of all parameters that learn at any time."""
+    return {name for group in groups if group.start is not None for name in group.parameters}
+
+
 def grouped(network: nn.Module, groups: Iterable[LearningGroup]) -> list[tuple[list[nn.Parameter], float]]:
     """The parameters of each group with the scale of their learning rate, as `optimizer` takes them."""
     return [([network.get_parameter(name) for name in group.parameters], group.scale) for group in groups]

@@ -20,6 +20,7 @@ from striate.engine.log import Display
 from striate.errors import UsageError
 from striate.files import replacing, write_text
 from striate.runs.embeddings import Embeddings
+from striate.runs.feature_classifiers import require_sklearn
 from striate.runs.neighbours import Floats
 from striate.runs.search import caption
 from striate.viz.contact_sheet import absent, contact_sheet
@@ -123,14 +124,6 @@ def cluster_embeddings(
         sampled=sampled,
         seed=seed,
     )
-
-
-def require_sklearn(what: str) -> None:
-    """Raise `UsageError` where scikit-learn is not installed."""
-    try:
-        import sklearn  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError:
-        raise UsageError(f"{what} need scikit-learn, which is not installed: pip install 'striate[sklearn]'.") from None
 
 
 def drawn(count: int, most: int, seed: int) -> NDArray[np.int64]:

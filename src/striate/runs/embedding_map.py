@@ -20,8 +20,9 @@ from striate.data.reading import read_pixels
 from striate.engine.log import Display
 from striate.errors import StriateError, UsageError
 from striate.files import write_text
-from striate.runs.clusters import drawn, require_sklearn
+from striate.runs.clusters import drawn
 from striate.runs.embeddings import Embeddings
+from striate.runs.feature_classifiers import require_sklearn
 from striate.runs.neighbours import Floats
 
 SCHEMA = "striate.map/1"

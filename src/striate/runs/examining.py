@@ -25,11 +25,11 @@ from striate.data.preprocess import Pixels
 from striate.data.split import group_keys
 from striate.engine.log import Display
 from striate.errors import DataError, UsageError
+from striate.runs.checkpoints import weights_file
 from striate.runs.embed import OpenedModel
 from striate.runs.evaluate import split_again
 from striate.runs.features import Extractor, extract
-from striate.runs.folder import RunFolder, is_run
-from striate.runs.model_file import read_tensors
+from striate.runs.model_file import read_card
 from striate.runs.prepare import device_of
 from striate.viz.contact_sheet import contact_sheet
 
@@ -226,7 +226,7 @@ def _learnt(model: OpenedModel, of: Examination) -> str | None:
     path = Path(model.name)
     if model.weights is not None or not path.exists() or not of.in_range.all():
         return None
-    card = read_tensors(RunFolder(path).model if is_run(path) else path)[0]
+    card = read_card(weights_file(model.name))
     trained = (card.data.get("fingerprints") or {}).get("train")
     try:
         known = split_again(of.dataset, card).fingerprints

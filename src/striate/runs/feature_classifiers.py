@@ -201,12 +201,9 @@ def _cross_entropy(logits: NDArray[Any], labels: Labels) -> float:
     return float(np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]))
 
 
-def require_sklearn() -> None:
-    """Raise `UsageError` where scikit-learn is missing."""
+def require_sklearn(what: str) -> None:
+    """Raise `UsageError` where scikit-learn is not installed; ``what`` needs it, in the plural."""
     from importlib.util import find_spec
 
     if find_spec("sklearn") is None:
-        raise UsageError(
-            "classifiers on features are fitted by scikit-learn, which is not installed: pip install "
-            "'striate[sklearn]'."
-        )
+        raise UsageError(f"{what} need scikit-learn, which is not installed: pip install 'striate[sklearn]'.")

@@ -49,7 +49,8 @@ class Features:
 class Extractor:
     """A network's features at one layer, as fast as this machine computes them in float32.
 
-    Batch normalisation is folded into the convolutions, and the faster memory format is taken.
+    Batch normalisation is folded into the convolutions. The faster memory format is found on the first batch that is
+    large enough to be worth it; one image, as of a search, pays for no timing.
 
     Args:
         network: stays as it is.
@@ -71,33 +72,37 @@ class Extractor:
     ):
         self.preprocessing = preprocessing
         self.device = device
-        size = (TRIED, preprocessing.channels, *preprocessing.size)
+        size = (2, preprocessing.channels, *preprocessing.size)
         images = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
         training = network.training
         network = network.to(device).eval()
         plain = FeatureExtractor(network, layer)
         self.layer = plain.layer
         self.key = _key(network, plain.layer, preprocessing)
-        folded = fold_batch_norm(network, images[:2], keep=plain.layer)
+        folded = fold_batch_norm(network, images, keep=plain.layer)
         network.train(training)
         self._features = FeatureExtractor(folded.eval(), layer)
         with torch.inference_mode():
             self.dimension = self._features(images[:1]).shape[1]
-        self._format = min((torch.contiguous_format, torch.channels_last), key=lambda form: self._seconds(images, form))
-        self._features.to(memory_format=self._format)
+        self._format: torch.memory_format | None = None  # None until it was timed
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """(B, D) float32 features of (B, C, H, W) preprocessed images, on the device."""
-        return self._features(images.to(self.device).contiguous(memory_format=self._format))
+        images = images.to(self.device)
+        if self._format is None and len(images) >= TRIED:
+            forms = (torch.contiguous_format, torch.channels_last)
+            self._format = min(forms, key=lambda form: self._seconds(images[:TRIED], form))
+            self._features.to(memory_format=self._format)
+        return self._features(images.contiguous(memory_format=self._format or torch.contiguous_format))
 
     def _seconds(self, images: Tensor, form: torch.memory_format) -> float:
         self._features.to(memory_format=form)
-        self._format = form
+        images = images.contiguous(memory_format=form)
         best = float("inf")
         for _ in range(3):  # the first warms up
             started = time.perf_counter()
-            self(images).cpu()
+            self._features(images).cpu()
             best = min(best, time.perf_counter() - started)
         return best
 

@@ -73,7 +73,7 @@ def settle_features(prepared: Prepared) -> Prepared:
         DataError: a class has fewer images than folds.
     """
     resolved, settings = prepared.resolved, prepared.resolved.settings
-    require_sklearn()
+    require_sklearn("classifiers on features")
     _stage(prepared, settings.layer)
     if settings.penalty == "auto":
         labels = prepared.dataset.truths.labels.numpy()[prepared.splits.indices["train"]]
@@ -181,7 +181,7 @@ def decide(prepared: Prepared, display: Display) -> Prepared:
         The same with the settings and the reason of the choice.
     """
     resolved, settings = prepared.resolved, prepared.resolved.settings
-    require_sklearn()
+    require_sklearn("classifiers on features")
     found: dict[str, Any] = {}
     if distributed.rank() == 0:  # timing decides last bits of the features: all processes do what one has found
         found["values"], found["reason"] = _way(prepared, display)
