@@ -1,6 +1,7 @@
 """Annotations: one type for truth and prediction alike.
 
-A truth has no score; a prediction has. Metrics, drawing, formats and pages are therefore written once.
+A truth has no score; a prediction has. Metrics, drawing, formats and pages are therefore written once. What is said of
+a whole image is here; what says where, in `striate.core.instances`.
 
 Letters: B images in a batch, K classes.
 """
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from striate.core.instances import InstanceSets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,14 @@ class Classifications:
             scores=None if self.scores is None else self.scores.to(device, non_blocking=True),
         )
 
+    def placed(self, placement: Tensor) -> "Classifications":
+        """The same: a class has no place."""
+        return self
+
+    def restored(self, placement: Tensor, sizes: Tensor) -> "Classifications":
+        """The same: a class has no place."""
+        return self
+
     @staticmethod
     def concatenate(parts: "Sequence[Classifications]") -> "Classifications":
         """All rows of ``parts`` in order; the parts either all have scores or none has."""
@@ -72,3 +83,13 @@ class Classifications:
         return Classifications(
             labels=torch.cat([part.labels for part in parts]), scores=torch.cat(scores) if scores else None
         )
+
+
+Annotations = Classifications | InstanceSets
+
+
+def concatenate(parts: Sequence[Annotations]) -> Annotations:
+    """All rows of ``parts``, which are of one kind, in order."""
+    if isinstance(parts[0], Classifications):
+        return Classifications.concatenate([part for part in parts if isinstance(part, Classifications)])
+    return InstanceSets.concatenate([part for part in parts if isinstance(part, InstanceSets)])

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from striate.core.annotations import Classifications
+from striate.core.annotations import Annotations, Classifications
+from striate.core.instances import InstanceSets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +15,39 @@ class Batch:
 
     images: Tensor  # (B, C, H, W) float32, normalised
     sizes: Tensor  # (B, 2) int64, height and width of the original image in pixels
-    truths: Classifications  # B of them
+    truths: Annotations  # B of them, in the coordinates of `images`
     indices: Tensor  # (B,) int64, rows of the data set: with its `ids` they name the images
+    # (B, 4) float32, on the CPU: scale x, scale y, shift x, shift y. A point of the original image lies at
+    # point * scale + shift in `images`. None: the image fills the input, or its truth has no place.
+    placement: Tensor | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    @property
+    def labels(self) -> Classifications:
+        """The truths of a classification."""
+        assert isinstance(self.truths, Classifications)
+        return self.truths
+
+    @property
+    def instances(self) -> InstanceSets:
+        """The truths of a task that says where."""
+        assert isinstance(self.truths, InstanceSets)
+        return self.truths
+
+    @property
+    def content(self) -> Tensor:
+        """(B, 2) int64, on the CPU: height and width of `images` up to where the padding right and below begins."""
+        whole = torch.tensor(self.images.shape[2:]).expand(len(self), 2)
+        if self.placement is None:
+            return whole
+        scale, shift = self.placement.split(2, dim=1)
+        return torch.minimum((self.sizes * scale.flip(1) + shift.flip(1)).round().long(), whole)
+
+    def restored(self, annotations: Annotations) -> Annotations:
+        """Annotations of `images` in the coordinates of the original images."""
+        return annotations if self.placement is None else annotations.restored(self.placement, self.sizes)
 
     def select(self, rows: slice) -> "Batch":
         """The images at ``rows``; how a batch is cut into micro-batches."""
@@ -27,8 +56,9 @@ class Batch:
             sizes=self.sizes[rows],
             truths=self.truths.select(rows),
             indices=self.indices[rows],
+            placement=None if self.placement is None else self.placement[rows],
         )
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same with images and truths on ``device``; sizes and indices stay where they are."""
+        """The same with images and truths on ``device``; what stays on the CPU stays there."""
         return replace(self, images=self.images.to(device, non_blocking=True), truths=self.truths.to(device))

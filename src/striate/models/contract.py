@@ -1,4 +1,4 @@
-"""What every network of the catalog promises.
+"""What every network of the catalogs promises.
 
 Letters: B images, C channels, H height, W width, K classes. Sizes are always height before width.
 """
@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from striate.core.batch import Batch
+from striate.core.instances import Assigned, Instances
+from striate.errors import UsageError
+from striate.ops.suppression import Suppression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +118,83 @@ class Classifier(nn.Module):
         features: Sequence[Tensor] = self.backbone(images)
         maps = {stage.name: x for stage, x in zip(self.backbone.stages, features, strict=True)}
         return {"": self.head(features[self.reads])} | {name: head(maps[name]) for name, head in self.auxiliary.items()}
+
+
+class Detector(nn.Module):
+    """A network that finds any number of objects.
+
+    Attributes:
+        backbone: gives the maps.
+        classes: K, without background.
+        channels: of the images.
+        size: height, width of the images that the network was built for.
+        suppression: how `detect` chooses; the paper's numbers unless something else was asked for.
+    """
+
+    backbone: Backbone
+    classes: int
+    channels: int
+    size: tuple[int, int]
+    suppression: Suppression
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The raw outputs, which are what is exported.
+
+        Args:
+            images: (B, channels, H, W) float32, normalised.
+
+        Returns:
+            Tensors whose first dimension is B, in the detector's own terms: logits, deltas, ...
+        """
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The training losses by the paper's names, each a scalar; their sum is what is minimised.
+
+        Args:
+            batch: with `Batch.instances` in the coordinates of its images. What is marked as crowd or ignored teaches
+                nothing; images without objects are background.
+        """
+        raise NotImplementedError
+
+    def detect(self, images: Tensor, sizes: Tensor) -> list[Instances]:
+        """The objects of each image, most confident first.
+
+        Args:
+            images: (B, channels, H, W) float32, normalised.
+            sizes: (B, 2) int64, height and width of what is image; what lies right of it and below is padding.
+
+        Returns:
+            B instances with scores, boxes in pixels of ``images`` and within ``sizes``.
+        """
+        raise NotImplementedError
+
+    def assigned(self, batch: Batch) -> list[Assigned]:
+        """What is responsible for which object when this batch is learnt from; B of them."""
+        raise NotImplementedError
+
+    def first_loss(self) -> float:
+        """The total loss expected of the untrained network, roughly; far from it, something is wrong."""
+        raise NotImplementedError
+
+
+def pyramid_stages(backbone: Backbone, strides: Sequence[int], who: str) -> list[int]:
+    """The places of a backbone's stages that have these strides, the deepest of each.
+
+    Args:
+        backbone: any.
+        strides: fine to coarse.
+        who: the detector, for the message.
+
+    Raises:
+        UsageError: a stride that the backbone does not have.
+    """
+    there = {stage.stride: place for place, stage in enumerate(backbone.stages)}
+    missing = [stride for stride in strides if stride not in there]
+    if missing:
+        raise UsageError(
+            f"{who} reads maps of the strides {', '.join(map(str, strides))}, and this backbone has "
+            f"{', '.join(map(str, sorted(there)))}: take one with {', '.join(map(str, missing))} too, such as resnet18 "
+            "or mobilenet_v2."
+        )
+    return [there[stride] for stride in strides]

@@ -1,0 +1,1 @@
+"""One file per detector: a page on which every number of its paper is visible."""

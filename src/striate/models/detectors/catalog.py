@@ -1,0 +1,87 @@
+"""Every detector by name, and the one way to build one around a backbone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from striate.errors import UsageError, did_you_mean
+from striate.models import timm_provider
+from striate.models.catalog import create
+from striate.models.contract import Backbone, Detector
+from striate.models.weights import Origin
+
+
+class DetectorBuilder(Protocol):
+    """Builds one detector around a backbone."""
+
+    def __call__(self, backbone: Backbone, *, classes: int, channels: int, size: tuple[int, int]) -> Detector:
+        """Build it for ``classes`` classes and images of ``size``; raises `UsageError` where the backbone lacks a map.
+
+        What has weights of its own is initialised from torch's generator; the backbone is initialised already.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorArchitecture:
+    """One line of the catalog."""
+
+    build: DetectorBuilder
+    summary: str
+    backbone: str  # the published one: a name of the catalog of backbones
+    size: tuple[int, int]  # height, width of the published network's input
+    classes: int  # of the published network, without background
+    only_backbone: bool = False  # the paper's design allows no other
+    only_size: bool = False  # it takes images of that size only
+    multiple: int = 32  # height and width of an input are multiples of it
+    origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # with the published backbone
+
+
+DETECTORS: dict[str, DetectorArchitecture] = {}
+
+
+def find_detector(name: str) -> DetectorArchitecture:
+    """The detector called ``name``; raises `UsageError` with the nearest real ones."""
+    if name not in DETECTORS:
+        raise UsageError(
+            f"there is no detector {name!r}.{did_you_mean(name, DETECTORS)} There are {', '.join(DETECTORS)}."
+        )
+    return DETECTORS[name]
+
+
+def create_detector(
+    name: str, *, backbone: str | None = None, classes: int, channels: int, size: tuple[int, int]
+) -> Detector:
+    """A detector of the catalog with fresh weights.
+
+    Args:
+        name: of `DETECTORS`.
+        backbone: a name of the catalog of backbones or ``timm:NAME``; None: the published one.
+        classes: K, without background.
+        channels: of the images.
+        size: height and width of the images.
+
+    Raises:
+        UsageError: no such detector or backbone, or the two do not fit.
+    """
+    architecture = find_detector(name)
+    chosen = backbone or architecture.backbone
+    if architecture.only_backbone and chosen != architecture.backbone:
+        raise UsageError(f"{name} is built around {architecture.backbone} and takes no other backbone.")
+    if architecture.only_size and size != architecture.size:
+        raise UsageError(f"{name} takes images of {architecture.size[0]}x{architecture.size[1]} pixels only.")
+    if size[0] % architecture.multiple or size[1] % architecture.multiple:
+        raise UsageError(
+            f"{name} takes images whose height and width are multiples of {architecture.multiple}, not "
+            f"{size[0]}x{size[1]}."
+        )
+    return architecture.build(
+        create_backbone(chosen, channels=channels, size=size), classes=classes, channels=channels, size=size
+    )
+
+
+def create_backbone(name: str, *, channels: int, size: tuple[int, int]) -> Backbone:
+    """The backbone of a network of the catalog, or of timm, with fresh weights; raises `UsageError`."""
+    if timm_provider.is_timm(name):
+        return timm_provider.backbone(name, channels=channels, size=size)
+    return create(name, classes=2, channels=channels, size=size).backbone
