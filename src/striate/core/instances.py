@@ -36,6 +36,15 @@ class RunLengths:
 Shape = Polygons | RunLengths
 
 
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """What the keypoints of a data set mean: one for all of its classes."""
+
+    names: tuple[str, ...]  # P of them
+    flips: tuple[int, ...]  # P: which point each becomes when the image is mirrored left to right, itself if none
+    edges: tuple[tuple[int, int], ...] = ()  # points that are drawn with a line between them, 0-based
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Instances:
     """The objects of one image."""
