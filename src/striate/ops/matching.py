@@ -3,7 +3,34 @@
 import torch
 from torch import Tensor
 
+from striate.core.instances import Instances
+from striate.ops.boxes import area, iou, overlap
+
 BELOW, BETWEEN = -1, -2
+ASIDE = 0.5  # from this overlap on, an anchor belongs to what teaches nothing
+
+
+def taught(objects: Instances) -> Tensor:
+    """(N,) bool: the objects to be learnt, which are neither crowds nor ignored."""
+    kept = torch.ones(len(objects), dtype=torch.bool, device=objects.boxes.device)
+    for passed_over in (objects.crowd, objects.ignore):
+        if passed_over is not None:
+            kept &= ~passed_over
+    return kept
+
+
+def set_aside(anchors: Tensor, objects: Instances) -> Tensor:
+    """(M,) bool: anchors on a crowd or an ignored object, which are no background: by IoU, or by half of the anchor.
+
+    Args:
+        anchors: (M, 4).
+        objects: of the image.
+    """
+    regions = objects.boxes[~taught(objects)]
+    if not len(regions):
+        return torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
+    within = overlap(anchors[:, None], regions[None]) >= ASIDE * area(anchors)[:, None]
+    return (within | (iou(anchors, regions) >= ASIDE)).any(dim=1)
 
 
 def match_by_iou(overlaps: Tensor, *, high: float, low: float, every_object: bool) -> Tensor:
