@@ -33,10 +33,15 @@ class Origin:
     model: str  # the network's name there
     names: Names
     unused: tuple[str, ...] = ()  # templates of entries there that are no weights, or follow from others
+    # One tensor there that is several of equal size here, one below the other: the template of its name, and those of
+    # its parts, which `names` translates.
+    stacked: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def to_ours(tensors: Mapping[str, Tensor], network: nn.Module, origin: Origin) -> dict[str, Tensor]:
     """The tensors of a checkpoint under our names and in our shapes.
+
+    A frozen batch normalisation does not count its batches; the count that the network wants is then 0.
 
     Args:
         tensors: the checkpoint, as its library names it.
@@ -49,7 +54,7 @@ def to_ours(tensors: Mapping[str, Tensor], network: nn.Module, origin: Origin) -
     own = network.state_dict()
     found: dict[str, Tensor] = {}
     unknown: list[str] = []
-    for name, tensor in tensors.items():
+    for name, tensor in _unstacked(tensors, origin).items():
         if any(_pattern(template).fullmatch(name) for template in origin.unused):
             continue
         translated = _translate(name, origin.names, back=False)
@@ -68,6 +73,10 @@ def to_ours(tensors: Mapping[str, Tensor], network: nn.Module, origin: Origin) -
         raise ModelFileError(
             f"{len(unknown)} names of the checkpoint have no place in {origin.model}: {_some(unknown)}."
         )
+    for name in own.keys() - found.keys():
+        module, _, last = name.rpartition(".")
+        if last == "num_batches_tracked" and f"{module}.running_mean" in found:
+            found[name] = torch.zeros((), dtype=torch.int64)
     return found
 
 
@@ -84,7 +93,31 @@ def from_ours(tensors: Mapping[str, Tensor], origin: Origin) -> dict[str, Tensor
             raise ModelFileError(f"{name} has no name in {origin.model}.")
         theirs, shape = translated
         found[theirs] = tensor if shape is None else tensor.reshape(_shape(tensor, shape))
+    for whole, parts in origin.stacked:
+        for name in list(found):
+            match = _pattern(parts[0]).fullmatch(name)
+            if match:
+                found[_filled(whole, match)] = torch.cat([found.pop(_filled(part, match)) for part in parts])
     return found
+
+
+def _unstacked(tensors: Mapping[str, Tensor], origin: Origin) -> dict[str, Tensor]:
+    """The checkpoint with what is stacked there in its parts."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        for whole, parts in origin.stacked:
+            match = _pattern(whole).fullmatch(name)
+            if match:
+                names = [_filled(part, match) for part in parts]
+                found |= dict(zip(names, tensor.tensor_split(len(parts)), strict=True))
+                break
+        else:
+            found[name] = tensor
+    return found
+
+
+def _filled(template: str, match: re.Match[str]) -> str:
+    return match.expand(PART.sub(r"\\g<\1>", template))
 
 
 def _shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -97,8 +130,7 @@ def _translate(name: str, names: Names, *, back: bool) -> tuple[str, tuple[int, 
         source, target = (row[1], row[0]) if back else (row[0], row[1])
         match = _pattern(source).fullmatch(name)
         if match:
-            place = PART.sub(r"\\g<\1>", target)
-            return match.expand(place), row[2] if len(row) == 3 else None
+            return _filled(target, match), row[2] if len(row) == 3 else None
     return None
 
 
@@ -118,7 +150,8 @@ def matching(names: Iterable[str], origins: Mapping[str, Origin]) -> list[str]:
         label
         for label, origin in origins.items()
         if all(
-            _translate(name, origin.names, back=False) or any(_pattern(t).fullmatch(name) for t in origin.unused)
+            _translate(name, origin.names, back=False)
+            or any(_pattern(t).fullmatch(name) for t in (*origin.unused, *(whole for whole, _ in origin.stacked)))
             for name in keys
         )
     ]
