@@ -1,6 +1,8 @@
 """Which prediction is responsible for which object. Letters: N objects of an image, M anchors."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.core.instances import Instances
@@ -77,3 +79,56 @@ def sample(matched: Tensor, *, count: int, positives: float) -> tuple[Tensor, Te
         inside[torch.randperm(len(inside), device=inside.device)[:taken]],
         outside[torch.randperm(len(outside), device=outside.device)[:others]],
     )
+
+
+def assign(costs: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairing of rows and columns with the least sum of costs (the assignment problem), exactly.
+
+    By shortest augmenting paths, from one row to the next, with prices that keep every reduced cost at zero or above
+    (Crouse 2016, "On implementing 2D rectangular assignment algorithms", which scipy's `linear_sum_assignment`
+    follows too). Of several best pairings one is given, always the same one.
+
+    Args:
+        costs: (N, M), on any device. What is not finite is taken for a cost larger than all others.
+
+    Returns:
+        Two (min(N, M),) int64 on the CPU: rows, ascending, and the column of each.
+    """
+    table = costs.detach().cpu().double()
+    rows, columns = table.shape
+    if rows > columns:
+        columns_first, rows_then = assign(table.T)
+        order = rows_then.argsort()
+        return rows_then[order], columns_first[order]
+    if not table.isfinite().all():
+        finite = table[table.isfinite()]
+        beyond = float(finite.abs().max()) * 2 * (rows + 1) + 1 if len(finite) else 0.0  # dearer than any whole pairing
+        table = table.nan_to_num(nan=beyond, posinf=beyond, neginf=beyond)
+    cost: NDArray[np.float64] = table.numpy()
+    row_price, column_price = np.zeros(rows), np.zeros(columns)
+    partner = np.full(columns, -1)  # the row of each column
+    for start in range(rows):
+        distance = np.full(columns, np.inf)  # of the shortest path so far from `start` to each column
+        before = np.full(columns, -1)  # the column before it on this path; -1: `start` itself
+        closed = np.zeros(columns, dtype=bool)
+        row, column, length = start, -1, 0.0
+        while row >= 0:
+            through = length + cost[row] - row_price[row] - column_price
+            shorter = ~closed & (through < distance)
+            distance[shorter], before[shorter] = through[shorter], column
+            column = int(np.where(closed, np.inf, distance).argmin())
+            length = float(distance[column])
+            closed[column] = True
+            row = int(partner[column])
+        left = length - distance[closed]  # of the columns on the way, 0 for the free one at its end
+        matched = partner[closed]
+        row_price[start] += length
+        row_price[matched[matched >= 0]] += left[matched >= 0]
+        column_price[closed] -= left
+        while column >= 0:  # the path's rows move on by one column, and `start` gets the first
+            earlier = int(before[column])
+            partner[column] = start if earlier < 0 else partner[earlier]
+            column = earlier
+    paired = np.flatnonzero(partner >= 0)
+    order = partner[paired].argsort()
+    return torch.from_numpy(partner[paired][order]), torch.from_numpy(paired[order])
