@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
+from striate.models.detectors import ssd
 from striate.models.weights import Origin
 
 
@@ -37,7 +39,36 @@ class DetectorArchitecture:
     origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # with the published backbone
 
 
-DETECTORS: dict[str, DetectorArchitecture] = {}
+DETECTORS: dict[str, DetectorArchitecture] = {
+    # Liu et al. 2016
+    "ssd300": DetectorArchitecture(
+        build=partial(ssd.build, "ssd300"),
+        summary="default boxes on six maps, 300x300 (Liu et al. 2016)",
+        backbone="vgg16",
+        size=(300, 300),
+        classes=80,
+        only_size=True,
+        multiple=1,
+        origins=ssd.ORIGINS["ssd300"],
+    ),
+    "ssd512": DetectorArchitecture(
+        build=partial(ssd.build, "ssd512"),
+        summary="default boxes on seven maps, 512x512 (Liu et al. 2016)",
+        backbone="vgg16",
+        size=(512, 512),
+        classes=80,
+        only_size=True,
+        multiple=1,
+    ),
+    "ssd": DetectorArchitecture(
+        build=partial(ssd.build, "ssd"),
+        summary="default boxes on any backbone, for images of any size (Liu et al. 2016)",
+        backbone="resnet18",
+        size=(192, 192),
+        classes=80,
+        multiple=1,
+    ),
+}
 
 
 def find_detector(name: str) -> DetectorArchitecture:
