@@ -35,6 +35,8 @@ class RunLengths:
 
 Shape = Polygons | RunLengths
 
+UNLABELLED, HIDDEN, VISIBLE = 0, 1, 2  # what is known of a keypoint, as COCO numbers it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Skeleton:
