@@ -1,10 +1,11 @@
 """Losses of boxes and of unbalanced classes, one value per element; whoever calls them sums and divides."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from striate.ops.boxes import area, complete_iou, distance_iou, generalised_iou, overlap
 
@@ -27,6 +28,59 @@ def focal(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float 
     wrong = probability + targets - 2 * probability * targets  # 1 - p_t
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * wrong**gamma
     return loss if alpha < 0 else loss * (alpha * targets + (1 - alpha) * (1 - targets))
+
+
+def focal_of_labels(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss where nearly all is background: `focal`, summed over each image, in a fraction of its time.
+
+    Loss and gradient are written down in one go, as if nothing were there, and mended at the few places where
+    something is; targets of the logits' size are never made.
+
+    Args:
+        logits: (B, M, K).
+        labels: (B, M) int64: the class, -1 background, -2 neither, as `striate.ops.matching` has it.
+        alpha: weight of the positives; 1 - alpha that of the negatives.
+        gamma: how much what is already right is turned down.
+
+    Returns:
+        (B,) float32 (float64 of such logits).
+    """
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return _FocalOfLabels.apply(exact, labels, alpha, gamma)  # pyright: ignore[reportReturnType]
+
+
+class _FocalOfLabels(torch.autograd.Function):
+    """With x the logit and p its probability, background costs (1 - alpha) p^gamma softplus(x), an object of the class
+    alpha (1 - p)^gamma softplus(-x).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+        there = (labels >= 0).nonzero(as_tuple=True)
+        places = (*there, labels[there])
+        neither = (labels < -1).nonzero(as_tuple=True)
+        probability, cost = logits.sigmoid(), F.softplus(logits)
+        factor = probability**gamma
+        factor *= 1 - alpha
+        loss = factor * cost
+        found = logits[places]
+        right, found_cost = found.sigmoid(), F.softplus(-found)
+        found_factor = alpha * (1 - right) ** gamma
+        loss[places] = found_factor * found_cost
+        loss[neither] = 0
+        if ctx.needs_input_grad[0]:
+            # The derivative of background is factor (gamma (1 - p) softplus(x) + p); an object's mirrors it.
+            slope = cost.addcmul_(cost, probability, value=-1).mul_(gamma).add_(probability).mul_(factor)
+            slope[places] = -found_factor * (gamma * right * found_cost + 1 - right)
+            slope[neither] = 0
+            ctx.save_for_backward(slope)
+        return loss.sum(dim=(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
+        (slope,) = ctx.saved_tensors
+        return slope * gradient[:, None, None], None, None, None
 
 
 def smooth_l1(predicted: Tensor, targets: Tensor, *, beta: float = 1.0) -> Tensor:

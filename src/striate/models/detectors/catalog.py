@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import ssd
+from striate.models.detectors import retinanet, ssd
 from striate.models.weights import Origin
 
 
@@ -67,6 +67,23 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         size=(192, 192),
         classes=80,
         multiple=1,
+    ),
+    # Lin et al. 2017
+    "retinanet": DetectorArchitecture(
+        build=partial(retinanet.build, "retinanet"),
+        summary="focal loss on the anchors of a pyramid (Lin et al. 2017)",
+        backbone="resnet50",
+        size=(800, 1344),
+        classes=80,
+        origins=retinanet.ORIGINS["retinanet"],
+    ),
+    "retinanet_v2": DetectorArchitecture(
+        build=partial(retinanet.build, "retinanet_v2"),
+        summary="RetinaNet with normalised heads and GIoU (torchvision)",
+        backbone="resnet50",
+        size=(800, 1344),
+        classes=80,
+        origins=retinanet.ORIGINS["retinanet_v2"],
     ),
 }
 
