@@ -14,6 +14,7 @@ from striate.viz.charts import (
     bar_list,
     heat_map,
     line_chart,
+    precision_recall_chart,
     reliability_diagram,
     standalone,
 )
@@ -50,6 +51,8 @@ def charts(name: str) -> list[str]:
         bar_groups(name, [name], [Bars(name=name, values=[1], texts=[name])] * 2, unit=name),
         bar_groups(name, [], []),
         heat_map(name, counts, [name, "b"]),
+        precision_recall_chart(name, [Series(name=name, x=[0, 1], y=[1, 0])] * 2, Series(name=name, x=[0], y=[1])),
+        precision_recall_chart(name, [], Series(name=name, x=[], y=[])),
         reliability_diagram(name, np.arange(15), half, half),
     ]
 
@@ -225,6 +228,37 @@ def test_reliability_bars_reach_the_accuracy():
     low, high = (float(group[0].get("height", 0)) for group in groups)
     assert high == pytest.approx(2 * low, abs=0.2)
     assert "10 images (25.0%)" in str(groups[0].findtext(f"{SVG}title"))
+
+
+@pytest.mark.parametrize("classes", [1, 6, 80])
+def test_precision_recall_has_a_line_per_class_under_the_mean(classes: int):
+    recall = np.linspace(0, 1, 101)
+    curves = [
+        Series(name=f"class {i}", x=recall, y=np.where(recall < 0.8, 1 - recall, math.nan)) for i in range(classes)
+    ]
+    root = drawn(precision_recall_chart("IoU 0.5", curves, Series(name="mean", x=recall, y=1 - recall)))
+    traced = list(root.iter(f"{SVG}polyline"))
+    assert [e.findtext(f"{SVG}title") for e in traced] == [*(f"class {i}" for i in range(classes)), "mean"]
+    assert traced[-1].get("stroke") == "var(--ink)"
+    assert len({e.get("stroke") for e in traced}) == (classes + 1 if classes <= 6 else 2)
+    labels = texts(root)
+    ends = points(traced[-1])
+    assert ends[0][0] < points(traced[0])[-1][0] < ends[-1][0]  # the class's line ends where it has no more values
+    left, top = labels["0.0"][0], ends[0][1]
+    assert (ends[-1][1] - top) > 200  # from precision 1 down to 0
+    assert left == pytest.approx(ends[0][0], abs=60)
+    hovers = [e for e in root.iter() if e.get("class") == "hover"]
+    assert len(hovers) == (101 if classes <= 6 else 0)
+    assert ("each of 80 classes" in labels) == (classes == 80)
+    assert ("class 0" in labels) == (classes <= 6)
+
+
+def test_heat_map_counts_objects_with_a_background():
+    counts = np.array([[5, 0, 2], [1, 7, 0], [3, 0, 0]])
+    svg = heat_map("Confusion", counts, ["cat", "dog", "background"], what="objects")
+    assert "12 of 18 objects are on the diagonal." in svg
+    titles = {e.text for e in drawn(svg).iter(f"{SVG}title")}
+    assert {"cat → background: 2 of 7 (28.6%)", "background → cat: 3 of 3 (100.0%)"} <= titles
 
 
 def test_text():

@@ -33,6 +33,9 @@ STYLE = """\
 .chart .grid { stroke: var(--line); }
 .chart .axis { stroke: var(--muted); stroke-opacity: .55; }
 .chart .series { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.chart .each { stroke-width: 1.25; stroke-opacity: .8; }
+.chart .many { stroke-width: 1; stroke-opacity: .45; }
+.chart .mean { stroke: var(--ink); stroke-width: 3.5; }
 .chart .band { stroke: none; fill-opacity: .16; }
 .chart .dot { stroke: var(--paper); stroke-width: 1.5; }
 .chart .mark { stroke: var(--ink); stroke-opacity: .5; stroke-dasharray: 3 3; }
@@ -294,7 +297,59 @@ def bar_groups(
     return _svg(title, "; ".join(said) or "No values.", width, top + 6 + step * len(names), parts)
 
 
-def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, size: int = 640) -> str:
+def precision_recall_chart(
+    title: str, classes: Sequence[Series], mean: Series, *, width: int = 460, height: int = 380
+) -> str:
+    """Precision over recall: a thin line for each class, a strong one for their mean.
+
+    Up to six classes have colours and a legend, and the pointer is told their values; of more, each line is grey and
+    tells its name.
+
+    Args:
+        title: what is shown, with the IoU that makes a detection right.
+        classes: a line per class, recall on x and precision on y, 0 to 1; a name may say the class's AP too. Values
+            that are not finite leave a gap.
+        mean: the same of all classes together.
+        width: of the drawing in user units; pages scale it.
+        height: the same.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    lines, whole = [_Line.of(each, False, False) for each in classes], _Line.of(mean, False, False)
+    told = len(lines) <= 6
+    names = [*((line.name, f"var(--c{index})") for index, line in enumerate(lines if told else []))]
+    names += [(mean.name, "var(--ink)")]
+    if not told:
+        names += [(f"each of {len(lines)} classes", "var(--muted)")]
+    legend, legend_height = _legend_of(names, width)
+    steps = _Axis.over(0.0, 1.0, log=False, steps=5, tight=True)
+    left, right, top, bottom = 48.0, width - 14.0, 34.0 + legend_height, height - 42.0
+    frame = _Frame(steps, steps, left, right, top, bottom)
+    parts = [_title(title, ""), *legend]
+    for value, label in steps.ticks:
+        x, y = frame.x(value), frame.y(value)
+        parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>')
+        parts += [_text(left - 7, y + 4, label, "end"), _text(x, bottom + 18, label)]
+    turned = f' transform="rotate(-90 10 {(top + bottom) / 2:.1f})"'
+    parts.append(_text((left + right) / 2, height - 6, "recall"))
+    parts.append(_text(10, (top + bottom) / 2, "precision", more=turned))
+    for index, line in enumerate(lines):
+        parts += frame.traced(
+            line, f"var(--c{index})" if told else "var(--muted)", "each" if told else "many", line.name
+        )
+    parts += frame.traced(whole, "var(--ink)", "mean", mean.name)
+    every = [*lines, whole]
+    xs = np.unique(np.concatenate([line.x for line in every]))
+    if told and len(xs):
+        parts += frame.hovers(every, xs, "recall", [colour for _, colour in names])
+    return _svg(title, _summary([whole, *lines], "recall"), width, height, parts)
+
+
+def heat_map(
+    title: str, counts: NDArray[np.int64], names: Sequence[str], *, what: str = "images", size: int = 640
+) -> str:
     """A confusion matrix: right answers in blue, mistakes in orange, the darker the larger its share of the row.
 
     Shares of mistakes are shown by their square root, so that rare ones can be seen. Counts stand in the cells while
@@ -303,8 +358,9 @@ def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, siz
 
     Args:
         title: what is shown.
-        counts: (K, K) whole numbers, rows truth, columns prediction.
+        counts: (K, K) whole numbers, rows truth, columns prediction; for a detector with the background at the end.
         names: K class names.
+        what: is counted.
         size: the greatest width of the drawing in user units; pages scale it.
 
     Returns:
@@ -373,7 +429,7 @@ def heat_map(title: str, counts: NDArray[np.int64], names: Sequence[str], *, siz
                 )
     total = sum(support)
     right = int(counts.trace())
-    return _svg(title, f"{right} of {total} images are on the diagonal.", width, math.ceil(height), parts)
+    return _svg(title, f"{right} of {total} {what} are on the diagonal.", width, math.ceil(height), parts)
 
 
 def reliability_diagram(
@@ -568,8 +624,21 @@ class _Frame:
                 parts.append(f'<polyline class="series" stroke="{colour}"{dash} points="{points}"/>')
         return parts
 
-    def hovers(self, lines: Sequence[_Line], xs: NDArray[np.float64], x_label: str) -> list[str]:
-        """Unseen strips, one per position, that show the values there when the pointer rests on them."""
+    def traced(self, line: _Line, colour: str, kind: str, name: str) -> list[str]:
+        """A line that tells its name."""
+        runs = [" ".join(f"{self.x(line.x[i]):.1f},{self.y(line.y[i]):.1f}" for i in run) for run in line.runs(line.y)]
+        return [
+            f'<polyline class="series {kind}" stroke="{colour}" points="{run}"><title>{escape(name)}</title></polyline>'
+            for run in runs
+        ]
+
+    def hovers(
+        self, lines: Sequence[_Line], xs: NDArray[np.float64], x_label: str, colours: Sequence[str] = ()
+    ) -> list[str]:
+        """Unseen strips, one per position, that show the values there when the pointer rests on them.
+
+        ``colours`` are those of the lines where they are not those of their places.
+        """
         if len(xs) > HOVERS:
             xs = xs[np.unique(np.linspace(0, len(xs) - 1, HOVERS).round().astype(np.int64))]
         places = [self.x(value) for value in xs]
@@ -584,7 +653,7 @@ class _Frame:
                 y = value.get(x, math.nan)
                 if math.isfinite(y):
                     says.append(f"{line.name}: {_number(y)}")
-                    dots.append(_dot(place, self.y(y), f"var(--c{index % 6})"))
+                    dots.append(_dot(place, self.y(y), colours[index] if colours else f"var(--c{index % 6})"))
             parts.append(
                 f'<g class="hover"><rect x="{start:.1f}" y="{self.top:.1f}" width="{stop - start:.1f}" '
                 f'height="{self.bottom - self.top:.1f}" fill="none"/><line class="guide" x1="{place:.1f}" '
@@ -653,17 +722,22 @@ def _dot(x: float, y: float, colour: str) -> str:
 
 
 def _legend(names: Sequence[str], width: int) -> tuple[list[str], int]:
-    """The legend's parts and its height; it breaks into rows where it is too long for one."""
+    """The legend of series in their colours."""
+    return _legend_of([(name, f"var(--c{index % 6})") for index, name in enumerate(names)], width)
+
+
+def _legend_of(entries: Sequence[tuple[str, str]], width: int) -> tuple[list[str], int]:
+    """The parts of a legend of names and colours, and its height; it breaks into rows where one is too short."""
     parts: list[str] = []
     x, row = 0.0, 0
-    for index, name in enumerate(names):
+    for name, colour in entries:
         label = shorten(name, 40)
         wide = 20 + CHARACTER * 12 * len(label) + 12
         if x and x + wide > width:
             x, row = 0.0, row + 1
         y = 36 + 18 * row
         parts.append(
-            f'<rect x="{x:.1f}" y="{y - 6}" width="14" height="4" rx="2" fill="var(--c{index % 6})"/>'
+            f'<rect x="{x:.1f}" y="{y - 6}" width="14" height="4" rx="2" fill="{colour}"/>'
             + _text(x + 20, y, label, "start")
         )
         x += wide
