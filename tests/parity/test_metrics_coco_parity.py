@@ -4,6 +4,7 @@ import contextlib
 import io
 import pickle
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from striate.core.instances import Instances, InstanceSets
+from striate.core.instances import InstanceSets
 from striate.errors import DataError, DivergedError
 from striate.metrics.coco import DetectionMetric
 
+Draw = Callable[..., tuple[InstanceSets, InstanceSets]]
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -26,62 +28,6 @@ class Reference(COCOeval):
         for annotations in self._gts.values():
             for annotation in annotations:
                 annotation["ignore"] = annotation["iscrowd"] or annotation["set_aside"]
-
-
-def draw(
-    seed: int,
-    *,
-    images: int,
-    classes: int,
-    objects: int = 8,
-    found: int = 12,
-    crowd: float = 0.0,
-    ignore: float = 0.0,
-    areas: bool = False,
-    ties: bool = False,
-    side: float = 150,
-    absent: int = 0,
-) -> tuple[InstanceSets, InstanceSets]:
-    """Objects and detections near them; a fifth of the images without objects, a fifth without detections."""
-    generator = np.random.default_rng(seed)
-    predictions, truths = [], []
-    for _ in range(images):
-        count = generator.integers(0, objects + 1) * (generator.random() > 0.2)
-        corner = generator.uniform(0, 300, (count, 2))
-        size = np.exp(generator.uniform(np.log(4), np.log(side), (count, 2)))
-        if ties:
-            corner, size = corner.round(), size.round()
-        boxes = np.concatenate((corner, corner + size), 1)
-        labels = generator.integers(0, classes - absent, count)
-        truths.append(
-            Instances(
-                boxes=torch.from_numpy(boxes).float(),
-                labels=torch.from_numpy(labels),
-                crowd=torch.from_numpy(generator.random(count) < crowd) if crowd else None,
-                ignore=torch.from_numpy(generator.random(count) < ignore) if ignore else None,
-                areas=torch.from_numpy(size.prod(1) * generator.uniform(0.3, 1, count)).float() if areas else None,
-            )
-        )
-        many = generator.integers(0, found + 1) * (generator.random() > 0.2)
-        if count:
-            source = generator.integers(0, count, many)
-            near = boxes[source] + generator.normal(0, 0.06, (many, 4)) * np.tile(size[source], 2)
-            near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
-            guess = np.where(generator.random(many) < 0.8, labels[source], generator.integers(0, classes, many))
-        else:
-            near = generator.uniform(0, 100, (many, 4)) + np.array([0, 0, 100, 100])
-            guess = generator.integers(0, classes, many)
-        scores = generator.random(many)
-        if ties:
-            near, scores = near.round(), (scores * 4).round() / 4
-        predictions.append(
-            Instances(
-                boxes=torch.from_numpy(near).float(),
-                labels=torch.from_numpy(guess),
-                scores=torch.from_numpy(scores).float(),
-            )
-        )
-    return InstanceSets.of(predictions), InstanceSets.of(truths)
 
 
 def annotations(objects: InstanceSets) -> list[dict]:
@@ -152,7 +98,7 @@ def measured(predictions: InstanceSets, truths: InstanceSets, classes: int) -> D
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_against_pycocotools(case: str, seed: int, capfd: pytest.CaptureFixture[str]):
+def test_against_pycocotools(draw: Draw, case: str, seed: int, capfd: pytest.CaptureFixture[str]):
     options = CASES[case]
     predictions, truths = draw(seed, **options)
     expected = reference(predictions, truths, options["classes"])
@@ -182,14 +128,14 @@ def test_against_pycocotools(case: str, seed: int, capfd: pytest.CaptureFixture[
             assert row["objects"] > 0
 
 
-def test_nothing_found_is_zero():
+def test_nothing_found_is_zero(draw: Draw):
     predictions, truths = draw(0, images=10, classes=2, found=0)
     metrics = measured(predictions, truths, 2).compute()
     assert set(metrics.values()) == {0.0}
     assert {"AP", "AP50", "AR100"} <= set(metrics)
 
 
-def test_a_perfect_detector():
+def test_a_perfect_detector(draw: Draw):
     _, truths = draw(0, images=10, classes=2)
     predictions = InstanceSets(
         offsets=truths.offsets, boxes=truths.boxes, labels=truths.labels, scores=torch.ones(len(truths.boxes))
@@ -198,7 +144,7 @@ def test_a_perfect_detector():
     assert metrics["AP"] == metrics["AP50"] == metrics["AR100"] == 1.0
 
 
-def test_nothing_to_measure():
+def test_nothing_to_measure(draw: Draw):
     with pytest.raises(DataError, match="no image"):
         DetectionMetric(2).compute()
     predictions, truths = draw(0, images=10, classes=2, objects=0)
@@ -207,7 +153,7 @@ def test_nothing_to_measure():
         measured(predictions, truths, 2).compute()
 
 
-def test_processes_and_batches_change_nothing():
+def test_processes_and_batches_change_nothing(draw: Draw):
     predictions, truths = draw(5, images=60, classes=2, ties=True, crowd=0.1)
     whole = DetectionMetric(2)
     whole.update(predictions, truths)
@@ -228,7 +174,7 @@ def test_processes_and_batches_change_nothing():
         assert merged.compute() == expected
 
 
-def test_more_images_after_a_result():
+def test_more_images_after_a_result(draw: Draw):
     predictions, truths = draw(6, images=20, classes=2)
     metric = DetectionMetric(2)
     metric.update(predictions.select(slice(0, 10)), truths.select(slice(0, 10)))
@@ -238,7 +184,7 @@ def test_more_images_after_a_result():
     assert metric.compute() == measured(predictions, truths, 2).compute() != first
 
 
-def test_what_is_refused():
+def test_what_is_refused(draw: Draw):
     predictions, truths = draw(7, images=10, classes=2)
     with pytest.raises(ValueError, match="10 images with predictions, 9 with truths"):
         DetectionMetric(2).update(predictions, truths.select(slice(0, 9)))

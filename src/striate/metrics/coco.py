@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from striate.core.instances import InstanceSets
 from striate.errors import DataError
 from striate.metrics.gathered import Gathered
+from striate.metrics.matching import counted
 
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # pycocotools, Params.setDetParams: iouThrs
 SMALL, MEDIUM = 32**2, 96**2  # the same, areaRng: the greatest area of a small and of a medium object, in pixels
@@ -96,7 +97,7 @@ class DetectionMetric(Gathered):
         """
         precision = self.curves().precision[..., 0, -1]
         _, truths = self.whole()
-        counts = np.bincount(truths.labels.numpy()[_counted(truths)], minlength=self.classes)
+        counts = np.bincount(truths.labels.numpy()[counted(truths)], minlength=self.classes)
         return [
             ClassPrecision(
                 name=name, AP=_mean(precision[..., k]), AP50=_mean(precision[0, :, k]), objects=int(counts[k])
@@ -141,7 +142,7 @@ def corner_and_size(objects: InstanceSets) -> NDArray[np.float64]:
 
 def require_objects(truths: InstanceSets) -> None:
     """Raise `DataError` where no image has an object to find."""
-    if not _counted(truths).any():
+    if not counted(truths).any():
         raise DataError(
             f"There is no object to find in any of the {len(truths)} images (crowds and objects to be ignored do not "
             "count), so there is no precision to measure. Choose another split or data set."
@@ -166,12 +167,6 @@ def areas(truths: InstanceSets) -> NDArray[np.float64]:
     assert truths.areas is not None
     assert truths.ignore is not None
     return np.where(truths.ignore.numpy(), BEYOND, truths.areas.double().numpy())
-
-
-def _counted(truths: InstanceSets) -> NDArray[np.bool_]:
-    assert truths.crowd is not None
-    assert truths.ignore is not None
-    return ~(truths.crowd | truths.ignore).numpy()
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

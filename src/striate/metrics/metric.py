@@ -1,8 +1,7 @@
 """What every metric promises."""
 
-from typing import Protocol, Self
-
-from striate.core.annotations import Classifications
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
 
 
 class Metric(Protocol):
@@ -11,8 +10,8 @@ class Metric(Protocol):
     ``update`` and ``merge`` commute: however the data is cut over batches and processes, ``compute`` gives the same.
     """
 
-    def update(self, predictions: Classifications, truths: Classifications) -> None:
-        """Take in one batch; row i of both is the same image."""
+    def update(self, predictions: Any, truths: Any) -> None:
+        """Take in one batch of the task's annotations; row i of both is the same image."""
         ...
 
     def merge(self, other: Self) -> None:
@@ -21,4 +20,8 @@ class Metric(Protocol):
 
     def compute(self) -> dict[str, float]:
         """The field's metric names and their values."""
+        ...
+
+    def per_class(self, names: tuple[str, ...], /) -> Sequence[Mapping[str, Any]]:
+        """A row of figures per class, the same columns in each; ``name`` is the class's."""
         ...
