@@ -10,6 +10,7 @@ import json
 import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,7 @@ from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, ImageArrays, Indices
 from striate.data.formats import cifar, folder, idx
 from striate.data.images import ImageFiles
-from striate.data.samples import digits
+from striate.data.samples import digits, scenes
 from striate.errors import DataError, UsageError
 
 Rows = list[tuple[Path, int, str]]  # file, label, split
@@ -52,13 +53,13 @@ def load(name: str, *, root: Path | None = None, download: bool = False) -> Data
         download: fetch the files into the root if they are not there.
 
     Raises:
-        UsageError: ``digits`` was given a root or a download.
+        UsageError: what ships with the package was given a root or a download.
         DataError: the files are not there, are damaged, or could not be fetched.
     """
-    if name == "digits":
+    if name in SAMPLES:
         if root is not None or download:
-            raise UsageError("digits ships with the package and takes neither --root nor --download.")
-        return digits.load()
+            raise UsageError(f"{name} ships with the package and takes neither --root nor --download.")
+        return SAMPLES[name]()
     known, root = _KNOWN[name], DEFAULT_ROOT if root is None else root
     other = root.resolve().name
     if other != name and other in _KNOWN:
@@ -86,7 +87,7 @@ def load(name: str, *, root: Path | None = None, download: bool = False) -> Data
 
 def is_there(name: str, root: Path | None = None) -> bool:
     """Whether a known data set can be loaded without a download: its files lie below the root, or with striate."""
-    return name == "digits" or _find(_KNOWN[name], root or DEFAULT_ROOT) is not None
+    return name in SAMPLES or _find(_KNOWN[name], root or DEFAULT_ROOT) is not None
 
 
 def _find(known: Known, root: Path) -> Path | None:
@@ -496,4 +497,13 @@ _KNOWN: dict[str, Known] = {
     ),
 }
 
-NAMES = MappingProxyType({"digits": digits.LICENCE} | {name: known.licence for name, known in _KNOWN.items()})
+SAMPLES: dict[str, Callable[[], Dataset]] = {  # what ships with the package
+    "digits": digits.load,
+    "scenes": scenes.load,
+    "scenes-one": partial(scenes.load, "scenes-one"),
+    "scenes-card": partial(scenes.load, "scenes-card"),
+}
+
+NAMES = MappingProxyType(
+    dict.fromkeys(SAMPLES, digits.LICENCE) | {name: known.licence for name, known in _KNOWN.items()}
+)
