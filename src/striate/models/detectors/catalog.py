@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import retinanet, ssd
+from striate.models.detectors import detr, retinanet, ssd
 from striate.models.weights import Origin
 
 
@@ -85,7 +85,28 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         classes=80,
         origins=retinanet.ORIGINS["retinanet_v2"],
     ),
+    # Carion et al. 2020
+    "detr": DetectorArchitecture(
+        build=partial(detr.build, "detr"),
+        summary="a transformer predicts the set of objects (Carion et al. 2020)",
+        backbone="resnet50",
+        size=(800, 1066),
+        classes=91,
+        multiple=1,
+        origins=detr.origins("detr"),
+    ),
+    "detr_dc5": DetectorArchitecture(
+        build=partial(detr.build, "detr_dc5"),
+        summary="detr on a map of stride 16 of a dilated ResNet (Carion et al. 2020)",
+        backbone="resnet50",
+        size=(800, 1066),
+        classes=91,
+        multiple=1,
+        origins=detr.origins("detr_dc5"),
+    ),
 }
+
+DEFAULT = "retinanet"  # what is trained where nobody names a detector
 
 
 def find_detector(name: str) -> DetectorArchitecture:
