@@ -54,7 +54,7 @@ class TrainSettings:
 
     # What the network sees
     size: str = setting("auto", "images", "input size in pixels: H, HxW, or auto from the model and the data")
-    resize: Literal["auto", "crop", "stretch", "pad"] = setting("auto", "images", "how an image gets that size")
+    resize: Literal["auto", "crop", "stretch", "pad", "fit"] = setting("auto", "images", "how an image gets that size")
     interpolation: Literal["auto", "bilinear", "bicubic"] = setting(
         "auto", "images", "how an image is resized; auto: as for the weights to start from, else bilinear"
     )
@@ -72,6 +72,7 @@ class TrainSettings:
 
     # What learns
     model: str = setting("auto", "model", "catalog name or layer pattern; auto: the weights' own, or by the images")
+    backbone: str = setting("auto", "model", "of a detector: catalog name or timm:NAME; auto: by model and images")
     weights: str | None = setting(
         None,
         "model",
@@ -137,6 +138,18 @@ class TrainSettings:
     l1: float = setting(0.0, "training", "L1 penalty", low=0)
     label_smoothing: float = setting(0.0, "training", "share of the target spread over all classes", low=0, high=0.999)
     class_weights: str = setting("none", "training", "none, auto (inverse frequency), or name=weight,name=weight")
+    box_loss: Literal["smooth_l1", "l2", "iou", "giou", "diou", "ciou"] = setting(
+        "smooth_l1", "training", "loss of the box in localization"
+    )
+    box_form: Literal["corners", "centre"] = setting(
+        "corners", "training", "what localization regresses: two corners, or centre and size"
+    )
+    clean_epochs: int | Auto = setting(
+        "auto",
+        "training",
+        "last epochs without mosaic, mixup and copy-paste, where objects have places; auto: a tenth of them",
+        low=0,
+    )
     clip: float = setting(0.0, "training", "largest gradient norm; 0: not clipped", low=0)
     ema: float = setting(0.0, "training", "decay of the weights' moving average; 0: off", low=0, high=0.99999)
     seed: int = setting(0, "training", "seed of everything random", low=0)

@@ -21,28 +21,22 @@ def command(
     """Measure MODEL, a run folder or a model file, on its own DATA or on other data."""
     from striate.engine import distributed
     from striate.runs.evaluate import evaluate_model
+    from striate.runs.report import figure
 
     found = evaluate_model(model, data, split=split, root=root, download=download, device=device)
     if distributed.rank() == 0:
         if as_json:
             print_json(found.to_json())
             return
-        low, high = found.interval
         click.echo(f"{found.dataset.name}, {found.split} split, {found.samples:,} images ({found.held_out}).")
         rows = [(name, f"{value:.4f}") for name, value in found.metrics.items()]
-        rows.insert(1, ("", f"95% interval {low:.4f} to {high:.4f}"))
+        if found.interval is not None:
+            low, high = found.interval
+            rows.insert(1, ("", f"95% interval {low:.4f} to {high:.4f}"))
         print_table(("metric", "value"), rows)
+        columns = [name for name in found.per_class[0] if name != "name"]
         print_table(
-            ("class", "precision", "recall", "f1", "images"),
-            [
-                (
-                    row["name"],
-                    f"{row['precision']:.4f}",
-                    f"{row['recall']:.4f}",
-                    f"{row['f1']:.4f}",
-                    str(row["support"]),
-                )
-                for row in found.per_class
-            ],
-            right=("precision", "recall", "f1", "images"),
+            ("class", *("images" if name == "support" else name for name in columns)),
+            [(str(row["name"]), *(figure(row[name]) for name in columns)) for row in found.per_class],
+            right=("images", *columns),
         )

@@ -34,7 +34,8 @@ def command(model: Path, sources: tuple[str, ...], out: Path | None, batch: int,
         print_json(found.to_json())
     else:
         for row in found:
-            click.echo(f"{row.source}\t" + "\t".join(f"{name} {score:.4f}" for name, score in row.top(3)))
+            for line in row.lines():
+                click.echo(f"{row.source}\t{line}")
     if found.failed:
         lines = "\n".join(f"  {item.error}" for item in found.failed)
         raise DataError(f"{len(found.failed)} of {len(inputs)} inputs could not be read:\n{lines}")

@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from striate.core.annotations import Classifications
+from striate.core.annotations import Annotations, Classifications
+from striate.core.instances import InstanceSets, Skeleton
 from striate.data.preprocess import Pixels
 
 Indices = NDArray[np.int64]
@@ -67,11 +70,12 @@ class Dataset:
     classes: tuple[str, ...]  # class names; a label is an index into them
     ids: Sequence[str]  # what names the image to a person: a path relative to `path`, or "train[12]"
     images: Images
-    truths: Classifications
+    truths: Annotations  # where it says where, in pixels of the images as `Images.read` gives them
     splits: Mapping[str, Indices] = field(default_factory=dict[str, Indices])  # official ones; empty where none are
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])  # columns for --group-by
     skipped: tuple[Skipped, ...] = ()
     licence: str | None = None
+    skeleton: Skeleton | None = None  # what the keypoints mean, where the truths have some
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,10 +83,52 @@ class Dataset:
     def fingerprint(self, indices: Indices) -> str:
         """SHA-256 over the ids, truths and contents of the images at ``indices``, whatever their order."""
         total = hashlib.sha256()
-        labels = self.truths.labels.numpy()
-        for row in sorted((self.ids[i], int(i)) for i in indices):
-            total.update(
-                f"{row[0]}\0{self.classes[labels[row[1]]]}\0".encode(errors="surrogateescape")
-            )  # file names need not be UTF-8
-            total.update(self.images.content(row[1]))
+        for id_, row in sorted((self.ids[i], int(i)) for i in indices):
+            names = "\0".join(self.classes[label] for label in self._labels_of(row))
+            total.update(f"{id_}\0{names}\0".encode(errors="surrogateescape"))  # file names need not be UTF-8
+            if isinstance(self.truths, InstanceSets):
+                truth = self.truths[row]
+                for column in (truth.boxes, truth.keypoints):
+                    total.update(b"" if column is None else column.numpy().tobytes())
+            total.update(self.images.content(row))
         return total.hexdigest()
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) the class of each image, of a classification."""
+        assert isinstance(self.truths, Classifications)
+        return self.truths.labels.numpy()
+
+    @property
+    def instances(self) -> InstanceSets:
+        """The truths that say where."""
+        assert isinstance(self.truths, InstanceSets)
+        return self.truths
+
+    @cached_property
+    def strata(self) -> NDArray[np.int64]:
+        """(N,) the class that an image counts for where images are drawn by class.
+
+        Its own; where images have many objects, the one of theirs that is rarest in the data, K where there is none.
+        """
+        if isinstance(self.truths, Classifications):
+            return self.labels
+        labels, count = self.truths.labels, len(self.classes)
+        by_rarity = torch.bincount(labels, minlength=count).argsort(stable=True)
+        rank = torch.empty(count + 1, dtype=torch.int64)
+        rank[by_rarity], rank[count] = torch.arange(count), count
+        rarest = torch.full((len(self),), count).scatter_reduce(0, self.truths.images, rank[labels], "amin")
+        return torch.cat((by_rarity, torch.tensor([count])))[rarest].numpy()
+
+    def images_with(self, indices: Indices) -> NDArray[np.int64]:
+        """(K,) how many of the images at ``indices`` show each class."""
+        count = len(self.classes)
+        if isinstance(self.truths, Classifications):
+            return np.bincount(self.labels[indices], minlength=count)
+        part = self.truths.select(torch.from_numpy(indices))
+        return torch.bincount((part.images * count + part.labels).unique() % count, minlength=count).numpy()
+
+    def _labels_of(self, row: int) -> list[int]:
+        if isinstance(self.truths, Classifications):
+            return [int(self.truths.labels[row])]
+        return self.truths[row].labels.tolist()

@@ -16,13 +16,16 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from striate.core.annotations import Annotations, Classifications
 from striate.core.batch import Batch
+from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageError, cpus
 from striate.data.preprocess import Preprocessing
@@ -30,6 +33,9 @@ from striate.data.reading import read_crop, read_pixels
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.policy import Augmentation
 from striate.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from striate.data.transforms.instances import InstanceAugmentation
 
 KEPT_BYTES = 2 << 30  # decoded images are kept in memory up to this
 KEPT_SHARE = 8  # and up to one part in this many of the machine's memory
@@ -97,7 +103,7 @@ class Loader:
         *,
         batch: int,
         seed: int,
-        augmentation: Augmentation | None = None,
+        augmentation: "Augmentation | InstanceAugmentation | None" = None,
         shuffle: bool = True,
         keep: bool = True,
         device: torch.device | str = "cpu",
@@ -116,6 +122,11 @@ class Loader:
         self.batch = batch
         self.seed = seed
         self.augmentation = augmentation
+        self._crop = augmentation.crop if isinstance(augmentation, Augmentation) else None
+        # Whether training sees other pixels than evaluation: then a JPEG need not be decoded in full.
+        self._changes = augmentation is not None and not (
+            isinstance(augmentation, Augmentation) and not augmentation.crop and not augmentation.steps
+        )
         self.shuffle = shuffle
         self.device = torch.device(device)
         self.workers = workers or max(1, cpus() // world)
@@ -196,8 +207,7 @@ class Loader:
         end = len(order) if step + 1 == self.steps else (step + 1) * self.batch
         positions = order[step * self.batch : end]
         total = positions.shape[0]
-        # Partners of mixup and cutmix, 2i and 2i + 1, stay in one process.
-        unit = 2 if self.augmentation is not None and self.augmentation.mixing is not None else 1
+        unit = 1 if self.augmentation is None else self.augmentation.unit  # such neighbours stay in one process
         units, larger = divmod(math.ceil(total / unit), self.world)
         first = unit * (self.rank * units + min(self.rank, larger))
         last = min(total, first + unit * (units + (self.rank < larger)))
@@ -209,9 +219,7 @@ class Loader:
 
     def _draw_crops(self, draws: Draws | None) -> Tensor | None:
         """The first draw of a batch."""
-        if draws is None or self.augmentation is None or self.augmentation.crop is None:
-            return None
-        return self.augmentation.crop.draw(draws)
+        return None if draws is None or self._crop is None else self._crop.draw(draws)
 
     def _begin(self, pool: ThreadPoolExecutor, order: Tensor, epoch: int, step: int) -> _Pending:
         positions, draws = self._share(order, epoch, step)
@@ -235,13 +243,13 @@ class Loader:
         images = self.dataset.images
         for row, index, drawn in jobs:
             try:
-                if self.augmentation is None or not (self.augmentation.crop or self.augmentation.steps):
+                if not self._changes:
                     image = images.read(index)
                     pixels, size = self.preprocessing.pixels(image), image.shape[:2]
-                elif self.augmentation.crop is None or drawn is None:
+                elif self._crop is None or drawn is None:
                     pixels, size = read_pixels(images, index, self.preprocessing)
                 else:
-                    pixels, size = read_crop(images, index, self.preprocessing, self.augmentation.crop, drawn)
+                    pixels, size = read_crop(images, index, self.preprocessing, self._crop, drawn)
             except DataError as error:
                 shelf.reasons[row] = error.reason if isinstance(error, ImageError) else str(error)
                 shelf.state[row] = UNREADABLE
@@ -272,13 +280,32 @@ class Loader:
     ) -> Batch:
         """From uint8 images on the device to a batch."""
         truths = self._truths.select(positions.to(self.device))
+        placement = None
+        if isinstance(truths, InstanceSets):
+            placement = torch.from_numpy(self.preprocessing.placements(sizes.numpy()))
+            truths = truths.placed(placement)
         if self.augmentation is None or draws is None:
             images = pixels.to(torch.float32).mul_(self._scale).add_(self._offset)
         else:
-            images, truths = self.augmentation(
-                pixels, truths, draws, crops=crops, scale=self._scale, offset=self._offset
-            )
-        return Batch(images=images, sizes=sizes, truths=truths, indices=self._rows_of_data.index_select(0, positions))
+            images, truths = self._augmented(pixels, truths, draws, crops)
+            placement = None  # what lies where is no longer one scale and one shift
+        return Batch(
+            images=images,
+            sizes=sizes,
+            truths=truths,
+            indices=self._rows_of_data.index_select(0, positions),
+            placement=placement,
+        )
+
+    def _augmented(
+        self, pixels: Tensor, truths: Annotations, draws: Draws, crops: Tensor | None
+    ) -> tuple[Tensor, Annotations]:
+        if isinstance(self.augmentation, Augmentation):
+            assert isinstance(truths, Classifications)
+            return self.augmentation(pixels, truths, draws, crops=crops, scale=self._scale, offset=self._offset)
+        assert self.augmentation is not None
+        assert isinstance(truths, InstanceSets)
+        return self.augmentation(pixels, truths, draws, crops=None, scale=self._scale, offset=self._offset)
 
     def _name(self, pending: _Pending, unreadable: NDArray[np.int64]) -> None:
         """Add to `skipped`, in the order of the batch."""
@@ -306,9 +333,12 @@ class Loader:
             shelf.state[:] = READY
             shelf.sizes[:] = torch.tensor(preprocessing.size)
             return shelf
-        crops = self.augmentation is not None and self.augmentation.crop is not None
         size = count * preprocessing.channels * math.prod(preprocessing.size)
-        return None if not keep or crops or size > min(KEPT_BYTES, _memory() // KEPT_SHARE) else self._shelf(count)
+        return (
+            None
+            if not keep or self._crop is not None or size > min(KEPT_BYTES, _memory() // KEPT_SHARE)
+            else self._shelf(count)
+        )
 
 
 def _memory() -> int:

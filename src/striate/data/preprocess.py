@@ -14,7 +14,7 @@ from PIL import Image
 
 from striate.errors import UsageError
 
-Resize = Literal["crop", "stretch", "pad"]
+Resize = Literal["crop", "stretch", "pad", "fit"]
 Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
 
@@ -32,9 +32,10 @@ class Preprocessing:
     std: tuple[float, ...]
     # crop: scale the image until it covers `size` / `crop_fraction`, cut out the centre.
     # stretch: scale height and width apart. pad: scale down until it fits (never up), centre it on `fill`.
+    # fit: scale until it fits, down or up, and fill up right and below.
     resize: Resize = "crop"
     crop_fraction: float = 1.0
-    fill: int = 0  # grey value of the border that `pad` adds
+    fill: int = 0  # grey value of the border that `pad` and `fit` add
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
@@ -85,13 +86,38 @@ class Preprocessing:
             crop_width, crop_height = min(picture.width, width / scale), min(picture.height, height / scale)
             left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
             return picture.resize((width, height), kernel, box=(left, top, left + crop_width, top + crop_height))
-        scale = min(1.0, width / picture.width, height / picture.height)
-        if scale < 1.0:
-            inner = (max(1, math.floor(picture.width * scale)), max(1, math.floor(picture.height * scale)))
-            picture = picture.resize(inner, kernel)
+        inner = self._inner(picture.height, picture.width)
+        if inner != (picture.height, picture.width):
+            picture = picture.resize((inner[1], inner[0]), kernel)
         canvas = Image.new(picture.mode, (width, height), self.fill if self.channels == 1 else (self.fill,) * 3)
-        canvas.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+        place = (0, 0) if self.resize == "fit" else ((width - picture.width) // 2, (height - picture.height) // 2)
+        canvas.paste(picture, place)
         return canvas
+
+    def _inner(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image within its border."""
+        scale = min(self.size[0] / height, self.size[1] / width)
+        if self.resize == "pad":
+            scale = min(1.0, scale)
+        return max(1, math.floor(height * scale + 1e-9)), max(1, math.floor(width * scale + 1e-9))
+
+    def placement(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Where an image of this size lies in the input: a point (x, y) of it at (x * sx + dx, y * sy + dy).
+
+        Returns:
+            sx, sy, dx, dy.
+        """
+        if (height, width) == self.size:
+            return 1.0, 1.0, 0.0, 0.0
+        if self.resize == "stretch":
+            return self.size[1] / width, self.size[0] / height, 0.0, 0.0
+        if self.resize == "crop":
+            scale = max(self.size[1] / width, self.size[0] / height) / self.crop_fraction
+            return scale, scale, (self.size[1] - width * scale) / 2, (self.size[0] - height * scale) / 2
+        inner_height, inner_width = self._inner(height, width)
+        left, top = (self.size[1] - inner_width) // 2, (self.size[0] - inner_height) // 2
+        place = (0.0, 0.0) if self.resize == "fit" else (float(left), float(top))
+        return inner_width / width, inner_height / height, *place
 
     def normalise(self, pixels: Pixels) -> NDArray[np.float32]:
         """Scale pixels to 0..1, subtract the mean, divide by the standard deviation, channels first.
@@ -105,6 +131,11 @@ class Preprocessing:
         scale, offset = self.affine()
         normalised = pixels.astype(np.float32) * scale + offset
         return np.ascontiguousarray(np.moveaxis(normalised, -1, -3))
+
+    def placements(self, sizes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The `placement` of (B, 2) heights and widths: (B, 4) float32."""
+        each = [self.placement(height, width) for height, width in sizes.tolist()]
+        return np.array(each, dtype=np.float32).reshape(-1, 4)
 
     def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The normalisation as ``pixel * scale + offset``; two (channels,) float32 arrays."""

@@ -198,7 +198,7 @@ def fewer(splits: Splits, dataset: Dataset, per_class: int) -> Splits:
     The images are drawn by the hash of their ids with the splits' seed, so that of two numbers the smaller one's images
     are among the larger one's.
     """
-    rows, labels = splits.indices["train"], dataset.truths.labels.numpy()
+    rows, labels = splits.indices["train"], dataset.strata
     taken: dict[int, int] = defaultdict(int)
     kept: list[int] = []
     for row in sorted(rows.tolist(), key=lambda row: _hash(splits.seed, f"fewer {dataset.ids[row]}")):
@@ -259,7 +259,7 @@ def _draw(
     dataset: Dataset, rows: Indices, fractions: tuple[float, float, float], seed: int, keys: Sequence[str] | None
 ) -> dict[str, Indices]:
     wanted = {name: share for name, share in zip(("train", "val", "test"), fractions, strict=True) if share > 0}
-    labels = dataset.truths.labels.numpy()
+    labels = dataset.strata
     order = sorted(_ORDER[name] for name in wanted)
     names = [name for place in order for name in wanted if _ORDER[name] == place]
     shares = np.array([wanted[name] for name in names])
@@ -362,11 +362,9 @@ def _hash(seed: int, text: str) -> bytes:
 
 def _missing(dataset: Dataset, drawn: Mapping[str, Indices]) -> list[str]:
     """One note per split that lacks classes."""
-    labels = dataset.truths.labels.numpy()
     notes: list[str] = []
     for name, rows in drawn.items():
-        counts = np.bincount(labels[rows], minlength=len(dataset.classes))
-        absent = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
+        absent = [dataset.classes[k] for k in np.flatnonzero(dataset.images_with(rows) == 0)]
         if absent:
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             notes.append(f"{name} has no image of {', '.join(map(repr, absent[:5]))}{more}")

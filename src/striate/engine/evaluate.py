@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from striate.core.annotations import Classifications
+from striate.core.annotations import Annotations, concatenate
 from striate.core.batch import Batch
 from striate.engine import distributed
 from striate.metrics.metric import Metric
@@ -39,8 +39,8 @@ class Evaluation:
     """A metric and, where they were kept, the predictions that it was computed from, of all processes."""
 
     metric: Metric
-    predictions: Classifications | None = None
-    truths: Classifications | None = None
+    predictions: Annotations | None = None  # in the original images
+    truths: Annotations | None = None
     indices: torch.Tensor | None = None  # (N,) int64, rows of the data set
 
 
@@ -61,16 +61,16 @@ def evaluate(
         progress: called with the number of batches done and their total.
     """
     metric = task.metric()
-    kept: list[tuple[Classifications, Classifications, torch.Tensor]] = []
+    kept: list[tuple[Annotations, Annotations, torch.Tensor]] = []
     training = task.training
     task.eval()
     try:
         for number, batch in enumerate(batches.epoch(0)):
             if len(batch):
-                predictions = task.predict(batch)
-                metric.update(predictions, batch.truths)
+                predictions, truths = batch.restored(task.predict(batch)), batch.restored(batch.truths)
+                metric.update(predictions, truths)
                 if keep:
-                    kept.append((predictions.to("cpu"), batch.truths.to("cpu"), batch.indices))
+                    kept.append((predictions.to("cpu"), truths.to("cpu"), batch.indices))
             if progress is not None:
                 progress(number + 1, batches.steps)
     finally:
@@ -82,7 +82,7 @@ def evaluate(
     predictions, truths, indices = zip(*kept, strict=True)
     return Evaluation(
         metric=metric,
-        predictions=Classifications.concatenate(predictions),
-        truths=Classifications.concatenate(truths),
+        predictions=concatenate(predictions),
+        truths=concatenate(truths),
         indices=torch.cat(indices),
     )

@@ -502,7 +502,8 @@ def _finish_epoch(
                 on_best(run.averaged, position.best)
         else:
             position.waited += 1
-        text += f"  val loss {metrics['loss']:.4f}  {run.task.headline} {value:.4f}{'  best' if better else ''}"
+        text += f"  val loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+        text += f"  {run.task.headline} {value:.4f}{'  best' if better else ''}"
         log.record("epoch", epoch=number, train_loss=mean_loss, val=metrics, **extra)
         if run.settings.schedule == "plateau" and run.plateau.update(value):
             log.say(f"Validation has settled: the learning rate is now {run.plateau.factor * run.peak:.3g}.")

@@ -148,7 +148,7 @@ def _files(names: Sequence[str]) -> Gathered:
         if path.is_dir() and folder_of_classes.recognise(path):
             inside = open_dataset(path)
             assert isinstance(inside.images, ImageFiles)
-            labels = inside.truths.labels.tolist()
+            labels = inside.labels.tolist()
             for file, label in zip(inside.images.paths, labels, strict=True):
                 found.setdefault(file.absolute(), inside.classes[label])
             for part, rows in inside.splits.items():
@@ -312,7 +312,7 @@ def embed_dataset(
         out,
         about,
         values=features.values,
-        labels=dataset.truths.labels.numpy()[features.rows],
+        labels=dataset.labels[features.rows],
         rows=features.rows,
         ids=_ids(gathered, features.rows),
     )

@@ -1,6 +1,6 @@
 """Evaluation of a trained model, with the split that it was measured on as part of the result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.core.annotations import Classifications
+from striate.core.annotations import Annotations
 from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
@@ -19,7 +19,9 @@ from striate.engine import distributed
 from striate.engine.evaluate import evaluate
 from striate.engine.log import Display
 from striate.errors import DataError, UsageError, did_you_mean
-from striate.metrics.classification import ClassificationMetric, ClassScores, Reliability
+from striate.metrics.classification import ClassificationMetric
+from striate.metrics.metric import Metric
+from striate.runs.building import renumbered, says_where
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import Prepared, device_of, evaluation_batch, readable
@@ -34,23 +36,41 @@ class Evaluated:
     """How good a model is on one split of one data set."""
 
     task: str
+    headline: str  # the metric that speaks for the model
     split: str
     samples: int
     metrics: dict[str, float]
-    per_class: list[ClassScores]
+    per_class: Sequence[Mapping[str, Any]]  # of each class ``name`` and the task's figures
     classes: tuple[str, ...]
-    confusion: NDArray[np.int64]  # (K, K), rows are the truth
-    reliability: Reliability
-    interval: tuple[float, float]  # 95% bootstrap interval of top1
+    metric: Metric  # which has more than the numbers
     held_out: str  # how the images relate to those that the model was trained on
-    predictions: Classifications
-    truths: Classifications
+    predictions: Annotations  # in the original images
+    truths: Annotations
     indices: torch.Tensor  # (N,) int64, rows of `dataset`
     dataset: Dataset
     skipped: tuple[Skipped, ...]  # images of the split that could not be read, missing from all numbers
 
+    @property
+    def classification(self) -> ClassificationMetric | None:
+        """The metric, where classes were predicted."""
+        return self.metric if isinstance(self.metric, ClassificationMetric) else None
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) of a classification, rows are the truth."""
+        assert isinstance(self.metric, ClassificationMetric)
+        return self.metric.confusion
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% bootstrap interval of a classification's top1."""
+        return None if self.classification is None else self.classification.interval(seed=0)
+
     def to_json(self) -> dict[str, Any]:
         """The ``striate.evaluation/1`` document."""
+        own: dict[str, Any] = {}
+        if self.interval is not None:
+            own = {"top1_interval": list(self.interval)}
         return {
             "schema": SCHEMA,
             "task": self.task,
@@ -58,9 +78,9 @@ class Evaluated:
             "held_out": self.held_out,
             "samples": self.samples,
             "metrics": self.metrics,
-            "top1_interval": list(self.interval),
-            "per_class": self.per_class,
-            "confusion": self.confusion.tolist(),
+            **own,
+            "per_class": [dict(row) for row in self.per_class],
+            **({} if self.classification is None else {"confusion": self.confusion.tolist()}),
             "skipped": [{"source": item.source, "reason": item.reason} for item in self.skipped],
         }
 
@@ -108,7 +128,10 @@ def evaluate_model(
             data, root = str(card.data.get("source") or ""), root or _path(card.data.get("root"))
             if not data:
                 raise UsageError(f"{path} does not say which data it was trained on: name the data, too.")
-        dataset = for_classes(open_dataset(data, root=root, download=download), card.classes)
+        opened = open_dataset(data, root=root, download=download)
+        if says_where(opened.task) != says_where(task.name):
+            raise UsageError(f"{path} is a model for {task.name}, and the truth of {opened.name} is for {opened.task}.")
+        dataset = for_classes(opened, card.classes)
         if own and run is not None:
             splits = Splits.load(run.split, dataset)
             if distributed.rank() == 0:
@@ -184,8 +207,7 @@ def for_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
             f"{dataset.name} has {len(unknown)} classes that the model does not know: {', '.join(unknown[:8])}.{hints} "
             f"The model knows {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}."
         )
-    number = torch.tensor([classes.index(name) for name in dataset.classes])
-    return replace(dataset, classes=classes, truths=Classifications(labels=number[dataset.truths.labels]))
+    return renumbered(dataset, classes)
 
 
 def _on_device(path: Path, device: torch.device) -> tuple[Task, Card]:
@@ -215,10 +237,8 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         task, batches, keep=True, progress=lambda done, total: display.progress(f"evaluating {split}", done, total)
     )
     display.close()
-    metric = found.metric
-    assert isinstance(metric, ClassificationMetric)
     skipped = tuple(distributed.gathered(batches.skipped))
-    if not metric.count:
+    if found.indices is None:
         raise DataError(
             f"none of the {len(skipped):,} images of {dataset.name}'s {split} split can be read, as {skipped[0].reason}"
         )
@@ -227,17 +247,17 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
             f"{len(skipped):,} of the {split} split's {len(splits.indices[split]):,} images could not be read and are "
             f"in none of the numbers, the first: {skipped[0].reason}"
         )
-    assert found.predictions is not None and found.truths is not None and found.indices is not None
+    assert found.predictions is not None
+    assert found.truths is not None
     return Evaluated(
         task=task.name,
+        headline=task.headline,
         split=split,
-        samples=int(metric.confusion.sum()),
-        metrics=metric.compute(),
-        per_class=metric.per_class(card.classes),
+        samples=len(found.indices),
+        metrics=found.metric.compute(),
+        per_class=found.metric.per_class(card.classes),
         classes=card.classes,
-        confusion=metric.confusion,
-        reliability=metric.reliability(),
-        interval=metric.interval(seed=0),
+        metric=found.metric,
         held_out=_held_out(split, splits.fingerprints, _known(card)),
         predictions=found.predictions,
         truths=found.truths,

@@ -91,7 +91,7 @@ def settle(resolved: Resolved) -> Resolved:
     )
 
 
-def learning_groups(network: Classifier, settings: TrainSettings) -> tuple[LearningGroup, ...]:
+def learning_groups(network: nn.Module, settings: TrainSettings) -> tuple[LearningGroup, ...]:
     """The stages of a network that is fine-tuned, shallow to deep; none where everything learns alike.
 
     Raises:
@@ -99,6 +99,7 @@ def learning_groups(network: Classifier, settings: TrainSettings) -> tuple[Learn
     """
     if settings.transfer != "finetune":
         return ()
+    assert isinstance(network, Classifier)
     assert settings.head_epochs != "auto" and settings.layer_decay != "auto"
     stages = parameter_stages(network)
     *body, last = stages

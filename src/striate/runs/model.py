@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from striate.core.annotations import Classification, Classifications
+from striate.core.annotations import Annotations, Classification, Classifications, concatenate
 from striate.core.batch import Batch
+from striate.core.instances import Instances, InstanceSets, Skeleton
 from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, quiet, read_image
 from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, UsageError
@@ -27,6 +28,7 @@ from striate.models.contract import Classifier
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import device_of
+from striate.tasks.classification import Classification as Classifying
 from striate.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -46,31 +48,64 @@ class Prediction:
 
     source: str  # path, or "image 3" for one that was given as an object
     size: tuple[int, int]  # height, width of the image as it was
-    annotation: Classification
+    annotation: Classification | Instances  # boxes and points in pixels of the image as it was
     classes: tuple[str, ...]
+
+    @property
+    def instances(self) -> Instances:
+        """The objects, most confident first, of a model that says where."""
+        assert isinstance(self.annotation, Instances)
+        return self.annotation
 
     @property
     def label(self) -> str:
         """Name of the most probable class."""
+        assert isinstance(self.annotation, Classification)
         return self.classes[self.annotation.label]
 
     @property
     def score(self) -> float:
         """Its probability."""
+        assert isinstance(self.annotation, Classification)
         assert self.annotation.score is not None
         return self.annotation.score
 
     def top(self, count: int = TOP) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, the most probable first."""
+        assert isinstance(self.annotation, Classification)
         assert self.annotation.scores is not None
         scores, labels = self.annotation.scores.topk(min(count, len(self.classes)))
         return [(self.classes[int(label)], float(score)) for score, label in zip(scores, labels, strict=True)]
 
+    def lines(self) -> list[str]:
+        """For a person: the three most probable classes; or a line per object with its class, score and box."""
+        if isinstance(self.annotation, Classification):
+            return ["\t".join(f"{name} {score:.4f}" for name, score in self.top(3))]
+        return [
+            f"{row['class']} {row['score']:.4f}\t" + " ".join(f"{side:.1f}" for side in row["box"])
+            for row in self._annotations()
+        ] or ["nothing found"]
+
     def to_json(self) -> dict[str, Any]:
         """One entry of ``striate.predictions/1``."""
-        first = {"label": self.annotation.label, "class": self.label, "score": self.score}
-        top = [{"class": name, "score": score} for name, score in self.top()]
-        return {"source": self.source, "size": list(self.size), "annotations": [first | {"top": top}]}
+        return {"source": self.source, "size": list(self.size), "annotations": self._annotations()}
+
+    def _annotations(self) -> list[dict[str, Any]]:
+        if isinstance(self.annotation, Classification):
+            first = {"label": self.annotation.label, "class": self.label, "score": self.score}
+            return [first | {"top": [{"class": name, "score": score} for name, score in self.top()]}]
+        found = self.annotation
+        assert found.scores is not None
+        objects = [
+            {"label": label, "class": self.classes[label], "score": score, "box": box}
+            for label, score, box in zip(
+                found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+            )
+        ]
+        if found.keypoints is not None:
+            for row, points in zip(objects, found.keypoints.tolist(), strict=True):
+                row["keypoints"] = points
+        return objects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +127,9 @@ class Predictions(Sequence[Prediction]):
     classes: tuple[str, ...]
     sources: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # height, width of each image as it was
-    annotations: Classifications  # on the CPU
+    annotations: Annotations  # on the CPU
     failed: tuple[Failed, ...] = ()
+    skeleton: Skeleton | None = None  # of the keypoints
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -172,7 +208,7 @@ class Model:
         """
         names: list[str] = []
         sizes: list[tuple[int, int]] = []
-        parts = [Classifications(labels=torch.empty(0, dtype=torch.int64), scores=torch.empty(0, len(self.classes)))]
+        parts = [self._none()]
         failed: list[Failed] = []
         for chunk in _chunks(sources, self.card.preprocessing, batch):
             failed += chunk.failed
@@ -180,7 +216,7 @@ class Model:
                 names += chunk.names
                 sizes += chunk.sizes
                 pixels = self.card.preprocessing.normalise(np.stack(chunk.pixels))
-                parts.append(self.predict_tensor(torch.from_numpy(pixels)))
+                parts.append(self.predict_tensor(torch.from_numpy(pixels), sizes=chunk.sizes))
         if failed:
             warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
         return Predictions(
@@ -188,8 +224,9 @@ class Model:
             classes=self.classes,
             sources=tuple(names),
             sizes=tuple(sizes),
-            annotations=Classifications.concatenate(parts),
+            annotations=concatenate(parts),
             failed=tuple(failed),
+            skeleton=getattr(self.task, "skeleton", None),
         )
 
     def embed(self, sources: Iterable[Source] | Source, *, layer: str | None = None, batch: int = BATCH) -> Embedded:
@@ -219,23 +256,40 @@ class Model:
         return found
 
     @torch.inference_mode()
-    def predict_tensor(self, images: Tensor) -> Classifications:
+    def predict_tensor(self, images: Tensor, *, sizes: Sequence[tuple[int, int]] | None = None) -> Annotations:
         """Predict a batch that is preprocessed already.
 
         Args:
             images: (B, channels, height, width) float32, normalised as the card says.
+            sizes: heights and widths of the images before that; None: they were as large as they are now.
 
         Returns:
-            B labels and (B, K) scores, on the CPU.
+            Annotations of the B images on the CPU, in pixels of the images as they were.
         """
         count = len(images)
+        before = torch.tensor(sizes or [images.shape[2:]] * count).reshape(-1, 2)
         batch = Batch(
             images=images.to(self.device),
-            sizes=torch.tensor([images.shape[2:]] * count),
+            sizes=before,
             truths=Classifications(labels=torch.zeros(count, dtype=torch.int64)),
             indices=torch.arange(count),
+            placement=torch.from_numpy(self.card.preprocessing.placements(before.numpy())),
         )
-        return self.task.predict(batch).to("cpu")
+        found = batch.restored(self.task.predict(batch)).to("cpu")
+        return self._shown(found) if isinstance(found, InstanceSets) else found
+
+    def _shown(self, found: InstanceSets) -> InstanceSets:
+        """What is confident enough to be shown, by the thresholds of the model file where it has some."""
+        thresholds = getattr(self.task, "thresholds", None)
+        if thresholds is None or found.scores is None:
+            return found
+        return found.keep(found.scores >= torch.tensor(thresholds)[found.labels])
+
+    def _none(self) -> Annotations:
+        """Annotations of no images."""
+        if isinstance(self.task, Classifying):
+            return Classifications(labels=torch.empty(0, dtype=torch.int64), scores=torch.empty(0, len(self.classes)))
+        return InstanceSets.of([])
 
 
 def embed_images(extractor: "Extractor", sources: Iterable[Source] | Source, *, batch: int = BATCH) -> Embedded:

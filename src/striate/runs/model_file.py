@@ -14,11 +14,10 @@ from torch import Tensor
 from striate.data.preprocess import Preprocessing
 from striate.engine.checkpoint import METADATA, copied, save_tensors
 from striate.errors import ModelFileError, UsageError
-from striate.models.catalog import create
 from striate.models.contract import Classifier
 from striate.models.heads import Head, replace_head
 from striate.models.weights import fit
-from striate.tasks.classification import Classification
+from striate.tasks.catalog import build_network, build_task
 from striate.tasks.task import Task
 
 SCHEMA, VERSION = "striate.model", 1
@@ -29,6 +28,7 @@ class Card:
     """What a model file says about itself."""
 
     model: str  # catalog name or layer pattern
+    backbone: str | None = None  # of a detector
     channels: int
     size: tuple[int, int]  # height, width
     task: dict[str, Any]  # as `Task.to_json`
@@ -61,21 +61,14 @@ def read_model(path: Path) -> tuple[Task, Card]:
     """
     card, tensors = read_tensors(path)
     try:
-        network = create(card.model, classes=len(card.classes), channels=card.channels, size=card.size)
-        if card.head is not None:
+        network = build_network(card.task, card.model, backbone=card.backbone, channels=card.channels, size=card.size)
+        if card.head is not None and isinstance(network, Classifier):
             replace_head(network, Head.from_json(card.head))
         task = build_task(network, card.task)
-    except UsageError as error:
+    except (UsageError, KeyError, TypeError) as error:
         raise ModelFileError(f"{path} describes a model that this version cannot build: {error}") from error
     fit(network, tensors, str(path))
     return task.eval(), card
-
-
-def build_task(network: Classifier, document: dict[str, Any]) -> Task:
-    """The task that `Task.to_json` described, around a network."""
-    if document["task"] != Classification.name:
-        raise UsageError(f"unknown task {document['task']!r}; this version knows {Classification.name}.")
-    return Classification(network, document["classes"])
 
 
 def read_card(path: Path) -> Card:
@@ -148,13 +141,14 @@ def _misfits(fields: dict[str, Any]) -> list[str]:
     """Fields of a card that do not hold what they must, in words."""
     task, data, size, preprocessing = (fields[name] for name in ("task", "data", "size", "preprocessing"))
     fits = {
-        "model must be text": isinstance(fields["model"], str),
+        "model must be text, backbone too": isinstance(fields["model"], str)
+        and isinstance(fields["backbone"], str | None),
         "channels must be a whole number above 0": _is_count(fields["channels"]),
         "size must be two whole numbers above 0": len(size) == 2 and all(map(_is_count, size)),
-        "task must be a mapping with the task's name and its classes, two or more texts": isinstance(task, dict)
+        "task must be a mapping with the task's name and its classes, texts": isinstance(task, dict)
         and isinstance(task.get("task"), str)
         and isinstance(task.get("classes"), list)
-        and len(task["classes"]) >= 2
+        and len(task["classes"]) >= (2 if task["task"] == "classification" else 1)
         and all(isinstance(name, str) for name in task["classes"]),
         "preprocessing must make what the model takes": preprocessing.size == size
         and preprocessing.channels == fields["channels"],

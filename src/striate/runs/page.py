@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset
 from striate.runs.evaluate import Evaluated
 from striate.runs.folder import RunFolder
@@ -35,8 +36,8 @@ def write_page(
             model=settings["model"],
             data=document["data"]["name"],
             headline=Headline(
-                metric="top1",
-                value=found.metrics["top1"],
+                metric=found.headline,
+                value=found.metrics[found.headline],
                 interval=found.interval,
                 split=found.split,
                 images=found.samples,
@@ -44,12 +45,9 @@ def write_page(
             ),
             metrics=found.metrics,
             facts=_facts(document, result),
-            curves=_curves(events, result),
+            curves=_curves(events, result, found.headline),
             classes=found.classes,
-            confusion=found.confusion,
-            per_class=found.per_class,
-            reliability=found.reliability,
-            mistakes=mistakes(found),
+            **_of_task(found),
             skipped=[(item["source"], item["reason"]) for item in skipped],
             settings=[
                 Setting(name=name, value=str(value), source=sources.get(name, "default"))
@@ -60,9 +58,23 @@ def write_page(
     )
 
 
+def _of_task(found: Evaluated) -> dict[str, Any]:
+    """The fields of a report that only some tasks have."""
+    metric = found.classification
+    if metric is None:
+        return {"table": found.per_class}
+    return {
+        "confusion": metric.confusion,
+        "per_class": metric.per_class(found.classes),
+        "reliability": metric.reliability(),
+        "mistakes": mistakes(found),
+    }
+
+
 def mistakes(found: Evaluated, most: int = MISTAKES) -> list[Mistake]:
     """The wrong predictions that the model was surest of, the surest first."""
     predictions, truths = found.predictions, found.truths
+    assert isinstance(predictions, Classifications)
     assert predictions.scores is not None
     sure = predictions.scores.gather(1, predictions.labels[:, None])[:, 0]
     wrong = (predictions.labels != truths.labels).nonzero()[:, 0]
@@ -72,6 +84,7 @@ def mistakes(found: Evaluated, most: int = MISTAKES) -> list[Mistake]:
 
 def _mistake(found: Evaluated, dataset: Dataset, row: int, score: float) -> Mistake:
     index, truth = int(found.indices[row]), int(found.truths.labels[row])
+    assert isinstance(found.predictions, Classifications)
     assert found.predictions.scores is not None
     return Mistake(
         image=dataset.images.read(index),
@@ -103,7 +116,7 @@ def _facts(document: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple
     ]
 
 
-def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[Curve]:
+def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any], headline: str) -> list[Curve]:
     epochs = {event["epoch"]: event for event in events if event["event"] == "epoch"}
     numbers = sorted(epochs)
     marks = [Mark(x=result["best"]["epoch"], label="best epoch")] if result["best"]["metrics"] else []
@@ -114,14 +127,16 @@ def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> l
         for number, epoch in epochs.items()
     }
     for split in measured[numbers[-1]] if numbers else ():
-        found = {name: [measured[number][split].get(name, np.nan) for number in numbers] for name in ("loss", "top1")}
+        found = {name: [measured[number][split].get(name, np.nan) for number in numbers] for name in ("loss", headline)}
         measure = f"{split}, as evaluated" if split == "train" else split
-        losses.append(Series(name=measure, x=numbers, y=found["loss"]))
-        accuracies.append(Series(name=split, x=numbers, y=found["top1"]))
+        if not np.isnan(found["loss"]).all():
+            losses.append(Series(name=measure, x=numbers, y=found["loss"]))
+        accuracies.append(Series(name=split, x=numbers, y=found[headline]))
     curves: list[Curve] = []
     if accuracies:
         splits = " and ".join(series.name for series in accuracies)
-        curves.append(Curve(title=f"Accuracy on {splits}", unit="top1", series=accuracies, marks=marks))
+        what = "Accuracy" if headline == "top1" else headline
+        curves.append(Curve(title=f"{what} on {splits}", unit=headline, series=accuracies, marks=marks))
     if numbers:
         curves.insert(0, Curve(title="Loss", series=losses, marks=marks))
     for event in events:

@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
+from striate.core.annotations import Classification
+from striate.core.instances import Skeleton
+from striate.data.preprocess import Pixels
 from striate.files import replacing
-from striate.runs.model import Predictions, Source, pixels_of
+from striate.runs.model import Prediction, Predictions, Source, pixels_of
 from striate.viz.draw import draw_classification
+from striate.viz.instances import draw_instances
 
 
 def save_annotated(found: Predictions, inputs: Sequence[Source], out: Path) -> list[Path]:
@@ -29,11 +35,18 @@ def save_annotated(found: Predictions, inputs: Sequence[Source], out: Path) -> l
             continue
         prediction = next(readable)
         file = out / f"{_free(Path(name).stem, taken)}.png"
-        picture = draw_classification(pixels_of(source, name), prediction.annotation, prediction.classes)
+        picture = _drawn(pixels_of(source, name), prediction, found.skeleton)
         with replacing(file) as temporary:
             picture.save(temporary, "PNG")
         files.append(file)
     return files
+
+
+def _drawn(image: Pixels, prediction: Prediction, skeleton: Skeleton | None) -> Image.Image:
+    annotation = prediction.annotation
+    if isinstance(annotation, Classification):
+        return draw_classification(image, annotation, prediction.classes)
+    return draw_instances(image, annotation, prediction.classes, skeleton=skeleton)
 
 
 def _free(stem: str, taken: set[str]) -> str:

@@ -25,15 +25,28 @@ from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.engine.optimizers import LearningGroup, peak_lr
 from striate.errors import DataError, UsageError, did_you_mean
-from striate.models.catalog import create, find, native_size, obstacle, published_for
+from striate.models.catalog import find, native_size, obstacle, published_for
 from striate.models.contract import Classifier
 from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.timm_provider import is_timm
-from striate.runs.checkpoints import create_with_weights, expected_input, is_official, is_ours, weights_file
+from striate.runs.building import (
+    SMALL_BACKBONE,
+    build,
+    check_labels,
+    check_truths,
+    choose_detector,
+    choose_task,
+    fitted,
+    says_where,
+    scene_size,
+)
+from striate.runs.checkpoints import expected_input, is_official, is_ours, weights_file
 from striate.runs.finetune import check_transfer, learning_groups, settle
 from striate.runs.model_file import read_card, read_model
-from striate.tasks.classification import Classification, class_weights
+from striate.tasks.classification import Classification
+from striate.tasks.detection import Detection
 from striate.tasks.distillation import Distillation, Teacher
+from striate.tasks.task import Task
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
 DEFAULT_SIZE = 64  # input size where images differ in size and the model is for small ones
@@ -50,7 +63,7 @@ class Prepared:
     splits: Splits
     skipped: tuple[Skipped, ...]  # of the data set and of the look at its files
     preprocessing: Preprocessing
-    task: Classification  # on the CPU, untrained or with the weights asked for
+    task: Task  # on the CPU, untrained or with the weights asked for
     device: torch.device
     weights: tuple[str, ...]  # what of the weights asked for was adapted or made anew, in sentences
     groups: tuple[LearningGroup, ...]  # of parameters that learn at different rates; none where all learn alike
@@ -62,6 +75,12 @@ class Prepared:
         network = self.task.network
         assert isinstance(network, Classifier)
         return network
+
+    @property
+    def classification(self) -> Classification:
+        """The task, where it is one."""
+        assert isinstance(self.task, Classification)
+        return self.task
 
     @property
     def parameters(self) -> int:
@@ -117,13 +136,13 @@ def prepare(
         UsageError: settings that do not fit the data or the model.
     """
     settings = resolved.settings
-    if settings.task not in ("auto", Classification.name):
-        raise UsageError(f"--task {settings.task}: this version trains {Classification.name}.")
     if preprocessing is None:
         check_transfer(resolved)
     dataset = open_dataset(
         settings.data, root=Path(settings.root) if settings.root else None, download=settings.download
     )
+    resolved = choose_task(resolved, dataset)
+    settings = resolved.settings
     check_labels(dataset)
     if splits_file is None and settings.splits is not None:
         splits_file = Path(settings.splits)
@@ -141,31 +160,40 @@ def prepare(
     if not len(splits.indices["train"]):
         raise DataError(f"{dataset.name}: no image is left to train on.")
 
-    resolved = resolved.because("data", task=dataset.task)
+    where = says_where(settings.task)
+    check_truths(dataset, settings.task, np.concatenate(list(splits.indices.values())))
     seen = _look(dataset, splits.indices["train"])
     expected = None
-    if preprocessing is None:
+    if preprocessing is None and not where:
         resolved, expected = _of_weights(resolved)
-    settings = resolved.settings
-    if settings.model == "auto":
-        small = seen.size is not None and max(seen.size) <= 32
-        resolved = resolved.because("data", model="lenet5_modern" if small else "resnet20")
+    resolved = _model(resolved, seen)
     resolved, size = _size(resolved, seen)
     if settings.channels == "auto":
         resolved = resolved.because("data", channels="1" if seen.grey else "3")
-    if settings.resize == "auto":
+    if settings.resize == "auto" and where:
+        resolved = resolved.because("task", resize="fit")
+    elif where and settings.resize == "crop":
+        raise UsageError(f"--resize crop cuts objects away, and {settings.task} is about where they are: take fit.")
+    elif settings.resize == "auto":
         inside = seen.size is not None and seen.size[0] <= size[0] and seen.size[1] <= size[1]
         resolved = resolved.because("data", resize="pad" if inside else "crop")
     resolved = settle(resolved)
     settings = resolved.settings
-    if settings.augment == "auto":
+    if where and settings.augment == "auto":
+        resolved = resolved.because("task", augment="standard")
+    elif settings.augment == "auto":
         resolved = resolved.because("data", augment="light" if max(size) <= SMALL else "standard")
     if settings.lr == "auto":
         resolved = resolved.because("optimizer", lr=peak_lr(settings))
     if settings.interpolation == "auto":
         resolved = resolved.because("default", interpolation="bilinear")
     if settings.normalise == "auto":
-        resolved = resolved.because("data", normalise="data")
+        trained = where and settings.weights not in (None, "none")
+        resolved = (
+            resolved.because("weights", normalise="imagenet") if trained else resolved.because("data", normalise="data")
+        )
+    if where and settings.clean_epochs == "auto":
+        resolved = resolved.because("default", clean_epochs=settings.epochs // 10)
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3
     if preprocessing is None:
@@ -178,38 +206,22 @@ def prepare(
             crop_fraction=expected.crop_fraction if expected else 1.0 if max(size) <= SMALL else 0.875,
             interpolation="bicubic" if settings.interpolation == "bicubic" else "bilinear",
         )
-        preprocessing = _normalised(plain, settings.normalise, expected, dataset, splits.indices["train"])
+        preprocessing = _normalised(fitted(plain), settings.normalise, expected, dataset, splits.indices["train"])
 
-    _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
+    if not where:
+        _check_trainable(settings.model, size, len(splits.indices["train"]), settings.batch)
     torch.manual_seed(settings.seed)
-    notes: tuple[str, ...] = ()
-    if settings.weights in (None, "none") or not start:
-        network = create(settings.model, classes=len(dataset.classes), channels=channels, size=size)
-    else:
-        network, notes = create_with_weights(
-            settings.model,
-            settings.weights,
-            download=settings.download,
-            origin=settings.origin,
-            classes=len(dataset.classes),
-            channels=channels,
-            size=size,
-            new_head=True,
-            names=dataset.classes,
-        )
-    labels = dataset.truths.labels[torch.from_numpy(splits.indices["train"])]
-    weights = class_weights(settings.class_weights, dataset.classes, labels)
-    if settings.teacher is None:
-        task = Classification(network, dataset.classes, label_smoothing=settings.label_smoothing, class_weights=weights)
-    else:
+    task, notes = build(resolved, dataset, splits.indices["train"], channels=channels, size=size, start=start)
+    if settings.teacher is not None:
+        assert isinstance(task, Classification)
         task = Distillation(
-            network,
+            task.network,
             dataset.classes,
             teacher=_teacher(settings.teacher, dataset.classes, preprocessing),
             temperature=settings.temperature,
             share=settings.teacher_share,
             label_smoothing=settings.label_smoothing,
-            class_weights=weights,
+            class_weights=None if task.class_weights is None else task.class_weights.tolist(),
         )
     device = device_of(settings.device)
     resolved = resolved.because("machine", device=device.type) if settings.device == "auto" else resolved
@@ -222,7 +234,7 @@ def prepare(
         task=task,
         device=device,
         weights=notes,
-        groups=learning_groups(network, settings),
+        groups=learning_groups(task.network, settings),
     )
     watched(prepared)
     return prepared
@@ -264,7 +276,18 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
     """Batches of one split; augmented and shuffled for training, else as evaluation sees them."""
     settings = prepared.resolved.settings
     augment = None
-    if training:
+    if training and says_where(settings.task):
+        from striate.data.transforms.instances import instance_augmentation
+
+        clean = settings.clean_epochs
+        augment = instance_augmentation(
+            settings.augment,
+            flip=mirror_makes_sense(prepared.dataset),
+            skeleton=prepared.dataset.skeleton,
+            clean_from=settings.epochs - clean if isinstance(clean, int) else None,
+            fill=prepared.preprocessing.fill,
+        )
+    elif training:
         augment = augmentation(
             settings.augment,
             mixup=settings.mixup,
@@ -326,23 +349,6 @@ def device_of(text: str) -> torch.device:
     if text == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
-
-
-def check_labels(dataset: Dataset) -> None:
-    """Raise `DataError` when a label is not an index into the class names, or when there are fewer than two classes."""
-    labels = dataset.truths.labels
-    outside = (labels < 0) | (labels >= len(dataset.classes))
-    if bool(outside.any()):
-        first = int(outside.nonzero()[0])
-        raise DataError(
-            f"{dataset.ids[first]} has the label {int(labels[first])}, but there are {len(dataset.classes)} classes, "
-            f"0 to {len(dataset.classes) - 1}; {int(outside.sum())} images are labelled like that. Labels are 0-based."
-        )
-    if len(dataset.classes) < 2:
-        raise DataError(
-            f"{dataset.name} has {len(dataset.classes)} class ({', '.join(dataset.classes)}); a classifier needs two "
-            "or more. A folder of classes holds one folder per class."
-        )
 
 
 def readable(dataset: Dataset, splits: Splits) -> tuple[Splits, dict[int, Skipped]]:
@@ -459,6 +465,19 @@ def _normalised(
     return replace(plain, mean=(0.5,) * channels, std=(0.5,) * channels) if how == "half" else plain
 
 
+def _model(resolved: Resolved, seen: _Seen) -> Resolved:
+    """The model where it was left open, and a detector's backbone."""
+    settings = resolved.settings
+    if settings.task == Detection.name:
+        return choose_detector(resolved, seen.size)
+    if settings.model != "auto":
+        return resolved
+    if says_where(settings.task):
+        return resolved.because("task", model=SMALL_BACKBONE)
+    small = seen.size is not None and max(seen.size) <= 32
+    return resolved.because("data", model="lenet5_modern" if small else "resnet20")
+
+
 def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
     settings = resolved.settings
     if settings.size != "auto":
@@ -466,6 +485,9 @@ def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
         if match is None or "0" in (match[1].lstrip("0") or "0", (match[2] or match[1]).lstrip("0") or "0"):
             raise UsageError(f"--size {settings.size!r} is not a size: H or HxW in pixels, as in 224 or 240x320.")
         return resolved, (int(match[1]), int(match[2] or match[1]))
+    if settings.task == Detection.name:
+        source, size = scene_size(settings.model, seen.size)
+        return resolved.because(source, size=f"{size[0]}x{size[1]}"), size
     native = native_size(settings.model)
     _, height, width = published_for(settings.model)[0]
     if native is not None:

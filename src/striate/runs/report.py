@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class Report:
     classes: Sequence[str] = ()
     confusion: NDArray[np.int64] | None = None  # (K, K), rows truth
     per_class: Sequence[ClassScores] = ()
+    table: Sequence[Mapping[str, Any]] = ()  # of other tasks than classification: a row of figures per class
     reliability: Reliability | None = None
     mistakes: Sequence[Mistake] = ()  # most confident first
     skipped: Sequence[tuple[str, str]] = ()  # file, reason
@@ -234,6 +236,8 @@ def _mistakes(report: Report) -> str:
 
 
 def _classes(report: Report) -> str:
+    if report.table:
+        return _table(report.table)
     if not report.per_class:
         return ""
     rows = "".join(
@@ -246,6 +250,29 @@ def _classes(report: Report) -> str:
         '<div class="scroll" tabindex="0"><table class="sortable numbers"><thead><tr>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Figures of each class, under the names that the metric gives them."""
+    columns = [name for name in rows[0] if name != "name"]
+    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in ("class", *columns))
+    body = "".join(
+        f'<tr><th scope="row">{escape(row["name"])}</th>'
+        + "".join(f"<td>{figure(row[name])}</td>" for name in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table class="sortable numbers"><thead><tr>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def figure(value: float | None) -> str:
+    """A figure of a table: a count in full, a share with four digits, a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _calibration(report: Report) -> str:

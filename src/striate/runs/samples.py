@@ -94,7 +94,7 @@ def spread(dataset: Dataset, rows: Indices, count: int, seed: int) -> Indices:
         (M,) int64.
     """
     mixed = np.random.default_rng(seed).permutation(rows)
-    labels = dataset.truths.labels.numpy()[mixed]
+    labels = dataset.strata[mixed]
     turns = np.zeros(len(mixed), dtype=np.int64)  # how many of the same class come before
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -212,7 +212,8 @@ def introduce(prepared: Prepared, display: Display) -> None:
     if prepared.skipped:
         display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
     shape = "x".join(map(str, (*prepared.preprocessing.size, prepared.preprocessing.channels)))
-    network = f"Model: {settings.model}, {prepared.parameters:,} parameters, input {shape}"
+    around = f" around {settings.backbone}" if settings.backbone != "auto" else ""
+    network = f"Model: {settings.model}{around}, {prepared.parameters:,} parameters, input {shape}"
     if settings.transfer == "auto":
         display.say(f"{network}, on {prepared.device}.")
     elif settings.transfer == "features":
@@ -331,9 +332,11 @@ def _extract(run: RunFolder, prepared: Prepared, display: Display) -> Run:
 
 def _card(prepared: Prepared) -> Card:
     settings = prepared.resolved.settings
+    trained = settings.model if settings.backbone == "auto" else settings.backbone
     weights = None if settings.weights == "none" else settings.weights
     return Card(
         model=settings.model,
+        backbone=None if settings.backbone == "auto" else settings.backbone,
         channels=prepared.preprocessing.channels,
         size=prepared.preprocessing.size,
         task=prepared.task.to_json(),
@@ -341,7 +344,7 @@ def _card(prepared: Prepared) -> Card:
         data=_data_card(prepared),
         frozen=frozen_stages(prepared.groups),
         licence=f"follows from the data's: {prepared.dataset.licence or 'not stated'}"
-        + (f"; and from that of {weights}: {licence_of(settings.model, weights)}" if weights else ""),
+        + (f"; and from that of {weights}: {licence_of(trained, weights)}" if weights else ""),
         striate=versions()["striate"],
     )
 
@@ -377,11 +380,13 @@ def _finish(
         write_page(run, evaluation, finished.to_json(), skipped)
     if unread:
         display.say(f"{len(unread)} files could not be read during training; the report names them.")
-    low, high = evaluation.interval
     kept = f"Kept epoch {best['epoch']} of {fitted.epochs}. " if fitted.steps else ""
+    interval = ""
+    if evaluation.interval is not None:
+        interval = "95% interval {:.4f} to {:.4f}, ".format(*evaluation.interval)
     display.say(
-        f"{kept}{split} top1 {evaluation.metrics['top1']:.4f} "
-        f"(95% interval {low:.4f} to {high:.4f}, {evaluation.samples:,} images), trained in {fitted.seconds:.1f} s."
+        f"{kept}{split} {evaluation.headline} {evaluation.metrics[evaluation.headline]:.4f} "
+        f"({interval}{evaluation.samples:,} images), trained in {fitted.seconds:.1f} s."
     )
     display.say(f"Run: {run.path}  report: {run.report}")
     return finished

@@ -76,9 +76,9 @@ def settle_features(prepared: Prepared) -> Prepared:
     require_sklearn("classifiers on features")
     _stage(prepared, settings.layer)
     if settings.penalty == "auto":
-        labels = prepared.dataset.truths.labels.numpy()[prepared.splits.indices["train"]]
-        check_folds(labels, prepared.task.classes, settings.folds)
-    if len(np.unique(prepared.dataset.truths.labels.numpy()[prepared.splits.indices["train"]])) < 2:
+        labels = prepared.dataset.labels[prepared.splits.indices["train"]]
+        check_folds(labels, prepared.classification.classes, settings.folds)
+    if len(np.unique(prepared.dataset.labels[prepared.splits.indices["train"]])) < 2:
         raise DataError("all training images are of one class: a classifier on features needs two.")
     if settings.classifier == "knn" and settings.penalty != "auto" and settings.penalty % 1:
         raise UsageError(f"--penalty {settings.penalty:g} of knn is its number of neighbours, which is whole.")
@@ -108,12 +108,12 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
         InterruptedRunError: `stop` said so; computed features are kept.
     """
     started = time.perf_counter()
-    settings, task = prepared.resolved.settings, prepared.task
+    settings, task = prepared.resolved.settings, prepared.classification
     classes = len(task.classes)
     extractor, stage = features_of(prepared)
     train = _features(prepared, extractor, "train", display, stop)
     _heed(stop)
-    labels = prepared.dataset.truths.labels.numpy()[train.rows]
+    labels = prepared.dataset.labels[train.rows]
     trials: list[Trial] = []
     scale = 1.0
     if settings.penalty == "auto":
@@ -156,7 +156,7 @@ def fit_on_features(prepared: Prepared, log: Log, display: Display, *, stop: Cal
     if len(prepared.splits.indices.get("val", ())):
         val = _features(prepared, extractor, "val", display, stop)
         skipped = (*skipped, *val.skipped)
-        metrics = _measured(task, last, val.values, prepared.dataset.truths.labels.numpy()[val.rows])
+        metrics = _measured(task, last, val.values, prepared.dataset.labels[val.rows])
         best = Best(epoch=1, value=metrics[task.headline], metrics=metrics)
         log.record("features", penalty=penalty, train=train_metrics, val=metrics)
     else:
@@ -201,8 +201,8 @@ def _way(prepared: Prepared, display: Display) -> tuple[dict[str, Any], str]:
     """The settings that the measurement asks for, and the reason in words."""
     settings = prepared.resolved.settings
     rows = prepared.splits.indices["train"]
-    labels = prepared.dataset.truths.labels.numpy()[rows]
-    counts = np.bincount(labels, minlength=len(prepared.task.classes))
+    labels = prepared.dataset.labels[rows]
+    counts = np.bincount(labels, minlength=len(prepared.classification.classes))
     typical = int(np.median(counts[counts > 0]))
     much = typical >= MUCH_PER_CLASS
     # A class too small for the folds says nothing of the others: it is left out of the measurement.
@@ -241,8 +241,8 @@ def _way(prepared: Prepared, display: Display) -> tuple[dict[str, Any], str]:
 
 def _worth(prepared: Prepared, rows: Indices, folds: int, display: Display) -> tuple[Trial, Trial, str]:
     """What logistic regression reaches on the last layer's features and on those of a stage in the middle."""
-    settings, labels = prepared.resolved.settings, prepared.dataset.truths.labels.numpy()[rows]
-    most = max(folds, MEASURED_IMAGES // len(prepared.task.classes))  # of a class
+    settings, labels = prepared.resolved.settings, prepared.dataset.labels[rows]
+    most = max(folds, MEASURED_IMAGES // len(prepared.classification.classes))  # of a class
     drawn = np.random.default_rng(settings.seed).permutation(len(rows))
     picked = np.sort(np.concatenate([drawn[labels[drawn] == label][:most] for label in np.unique(labels)]))
     maps = [stage.name for stage in prepared.network.backbone.stages]
@@ -260,11 +260,11 @@ def _worth(prepared: Prepared, rows: Indices, folds: int, display: Display) -> t
             workers=None if settings.workers == "auto" else settings.workers,
         )
         tried, _, _ = search(
-            linear("logistic", len(prepared.task.classes)),
+            linear("logistic", len(prepared.classification.classes)),
             found.values,
-            prepared.dataset.truths.labels.numpy()[found.rows],
+            prepared.dataset.labels[found.rows],
             (USUAL_PENALTY["logistic"],),
-            classes=prepared.task.classes,
+            classes=prepared.classification.classes,
             folds=folds,
             seed=settings.seed,
         )

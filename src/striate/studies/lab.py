@@ -161,7 +161,7 @@ class Lab:
             pixels = np.stack([fit.pixels(images.read(int(row))) for row in chosen])
         return Labelled(
             pixels=torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
-            labels=dataset.truths.labels[torch.from_numpy(chosen)],
+            labels=torch.from_numpy(dataset.labels[chosen]),
             classes=dataset.classes,
         )
 

@@ -53,7 +53,7 @@ class Classification(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The `losses` of the batch."""
-        return self.losses(self.training_logits(batch.images), batch.truths)
+        return self.losses(self.training_logits(batch.images), batch.labels)
 
     def training_logits(self, images: Tensor) -> dict[str, Tensor]:
         """(B, K) logits: the network's under "", those of each auxiliary head under its stage's name."""

@@ -118,7 +118,7 @@ class Distillation(Classification):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of `Classification` times ``1 - share``, and the teacher's."""
         logits = self.training_logits(batch.images)
-        losses = self.losses(logits, batch.truths)
+        losses = self.losses(logits, batch.labels)
         soft = F.kl_div(
             F.log_softmax(logits[""].float() / self.temperature, dim=1),
             F.log_softmax(self.teacher(batch.images) / self.temperature, dim=1),

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from striate.core.annotations import Classifications
+from striate.core.annotations import Annotations
 from striate.core.batch import Batch
 from striate.metrics.metric import Metric
 
@@ -55,8 +55,8 @@ class Task(nn.Module):
         """Training losses, each a scalar and a mean over the batch, so that micro-batches and processes add up."""
         raise NotImplementedError
 
-    def predict(self, batch: Batch) -> Classifications:
-        """Annotations for every image of the batch, in its order."""
+    def predict(self, batch: Batch) -> Annotations:
+        """Annotations for every image of the batch, in its order and in the coordinates of its images."""
         raise NotImplementedError
 
     def metric(self) -> Metric:
@@ -68,5 +68,5 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
-        """What `striate.runs.model_file.build_task` needs to make the task again around a network."""
+        """What `striate.tasks.catalog.build_task` needs to make the task again around a network."""
         raise NotImplementedError

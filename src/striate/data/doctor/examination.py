@@ -74,7 +74,7 @@ class Examination:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """(N,) int64."""
-        return self.dataset.truths.labels.numpy()
+        return self.dataset.labels
 
     @cached_property
     def in_range(self) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ The options of Keras' old `ImageDataGenerator`, and what stands for each here:
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -123,6 +123,11 @@ class Augmentation:
     erase: Erase | None = None  # after normalisation, like the mixing
     mixing: Mixing | None = None
 
+    @property
+    def unit(self) -> int:
+        """Images of the global batch, in its order, that stay in one process: partners of mixup and cutmix."""
+        return 1 if self.mixing is None else 2
+
     def describe(self) -> list[str]:
         """One line for each step, in their order."""
         return [step.describe() for step in (self.crop, *self.steps, self.erase, self.mixing) if step is not None]
@@ -181,7 +186,7 @@ def augmentation(text: str, *, classes: int, mixup: float = 0, cutmix: float = 0
         )
     options = POLICIES[name]
     options = replace(options, flip=options.flip and flip)
-    options = replace(options, **overridden)  # pyright: ignore[reportArgumentType]  # `parse` has checked the types
+    options = replace(options, **overridden)
     mixing = Mixing(classes=classes, mixup=mixup, cutmix=cutmix) if mixup or cutmix else None
     return build(text, options, mixing)
 
@@ -242,7 +247,7 @@ def build(name: str, options: Options, mixing: Mixing | None = None) -> Augmenta
     )
 
 
-# The values that an option takes, where its type does not say it.
+# The values that an option takes, where its type does not say it; also those of `InstanceOptions`.
 LIMITS: Mapping[str, tuple[float, float]] = {
     "crop": (0, 1),
     "crop_ratio": (1, 100),
@@ -254,25 +259,42 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "channel_shift": (0, 255),
     "elastic_sigma": (0.1, 1000),
     "erase": (0, 1),
+    "colour": (0, 1),
+    "expand": (1, 16),
+    "mosaic": (0, 1),
+    "mixup": (0, 1),
+    "mixup_alpha": (0.01, 100),
+    "copy_paste": (0, 1),
+    "min_visible": (0, 1),
 }
+WORDS: Mapping[str, tuple[str, ...]] = {"fill": get_args(Fill), "auto": get_args(Auto)}
+WHOLE = frozenset(["auto_operations", "auto_level"])
 
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
-def parse(text: str) -> tuple[str, dict[str, object]]:
-    """A policy's name and the options in its parentheses; raises `UsageError`."""
+def parse(text: str, policies: Mapping[str, Any] = POLICIES) -> tuple[str, dict[str, Any]]:
+    """A policy's name and the options in its parentheses.
+
+    Args:
+        text: as in `augmentation`.
+        policies: name -> a dataclass of options, the same one for all.
+
+    Raises:
+        UsageError: the policy or an option does not exist, or a value does not fit.
+    """
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*", text)
     if match is None:
         raise UsageError(
             f"augmentation {text!r} is not of the form 'geometric' or 'geometric(rotation=15, shift=0.1)'."
         )
     name = match[1]
-    if name not in POLICIES:
+    if name not in policies:
         raise UsageError(
-            f"augmentation {name!r} does not exist.{did_you_mean(name, POLICIES)} There are {', '.join(POLICIES)}."
+            f"augmentation {name!r} does not exist.{did_you_mean(name, policies)} There are {', '.join(policies)}."
         )
-    defaults = {field.name: getattr(POLICIES[name], field.name) for field in fields(Options)}
-    overridden: dict[str, object] = {}
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(policies[name])}
+    overridden: dict[str, Any] = {}
     for part in (match[2] or "").split(","):
         if not part.strip():
             continue
@@ -283,22 +305,22 @@ def parse(text: str) -> tuple[str, dict[str, object]]:
                 f"There are {', '.join(defaults)}."
             )
         if not equals:
-            raise UsageError(f"augmentation {text!r}: option {key!r} needs a value, as in {key}={_example(key)}.")
-        overridden[key] = _value(text, key, word)
+            example = _example(key, defaults[key])
+            raise UsageError(f"augmentation {text!r}: option {key!r} needs a value, as in {key}={example}.")
+        overridden[key] = _value(text, key, word, defaults[key])
     return name, overridden
 
 
-def _example(key: str) -> str:
-    default = getattr(Options(), key)
-    return {bool: "yes", tuple: "0.2", str: {"fill": "nearest", "auto": "trivial"}.get(key, "")}.get(type(default), "1")
-
-
-def _value(text: str, key: str, word: str) -> object:
-    default = getattr(Options(), key)
+def _example(key: str, default: object) -> str:
     if isinstance(default, str):
-        choices = get_args(Fill) if key == "fill" else get_args(Auto)
-        if word not in choices:
-            raise UsageError(f"augmentation {text!r}: {key} is one of {', '.join(choices)}, not {word!r}.")
+        return {"fill": "nearest", "auto": "trivial"}[key]
+    return "yes" if isinstance(default, bool) else "0.2" if isinstance(default, tuple) else "1"
+
+
+def _value(text: str, key: str, word: str, default: object) -> object:
+    if isinstance(default, str):
+        if word not in WORDS[key]:
+            raise UsageError(f"augmentation {text!r}: {key} is one of {', '.join(WORDS[key])}, not {word!r}.")
         return word
     if isinstance(default, bool):
         if word.casefold() not in YES_NO:
@@ -312,13 +334,14 @@ def _value(text: str, key: str, word: str) -> object:
     if isinstance(default, tuple):
         if len(numbers) == 1 and 0 <= numbers[0] <= 1:
             numbers = (1 - numbers[0], 1 + numbers[0])
-        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] < high or (key == "zoom" and numbers[0] == 0):
+        above_zero = key in ("zoom", "scale")
+        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] < high or (above_zero and numbers[0] == 0):
             raise UsageError(
                 f"augmentation {text!r}: {key} is a number from 0 to 1, as in 0.2, or a range of factors, "
                 f"as in 0.8..1.2; not {word!r}."
             )
         return numbers
-    whole = isinstance(default, int) and not isinstance(default, bool) and key in ("auto_operations", "auto_level")
+    whole = key in WHOLE
     if (
         len(numbers) != 1
         or not low <= numbers[0] <= high

@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import detr, retinanet, ssd
+from striate.models.detectors import detr, fcos, retinanet, ssd
 from striate.models.weights import Origin
 
 
@@ -103,6 +103,15 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         classes=91,
         multiple=1,
         origins=detr.origins("detr_dc5"),
+    ),
+    # Tian et al. 2019
+    "fcos": DetectorArchitecture(
+        build=fcos.build,
+        summary="points of a pyramid instead of anchors, centre-ness (Tian et al. 2019)",
+        backbone="resnet50",
+        size=(800, 1344),
+        classes=80,
+        origins=fcos.ORIGINS,
     ),
 }
 

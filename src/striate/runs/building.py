@@ -1,0 +1,243 @@
+"""What is to be learnt, from settings and data: the task with its network.
+
+Classification has its own ways of starting from trained weights (`striate.runs.transfer`); the tasks that say where
+share the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from striate.config import Resolved, TrainSettings
+from striate.core.instances import InstanceSets
+from striate.data.dataset import Dataset, Indices
+from striate.data.preprocess import Preprocessing
+from striate.errors import DataError, UsageError
+from striate.models.detectors.catalog import DEFAULT, DETECTORS, find_detector
+from striate.ops.boxes import at_least
+from striate.runs.checkpoints import create_with_weights
+from striate.runs.detector_weights import start_from
+from striate.runs.finetune import USES
+from striate.tasks.catalog import TASKS, build_network, build_task, check_task
+from striate.tasks.classification import Classification, class_weights
+from striate.tasks.detection import Detection
+from striate.tasks.keypoints import Keypoints
+from striate.tasks.localization import Localization
+from striate.tasks.task import Task
+
+SMALL_SCENE = 320  # pixels: up to here a detector sees images of one size as they are, and a small backbone does
+LARGE_SCENE = (640, 640)  # height, width that larger ones are fitted into where the detector leaves it open
+SMALL_BACKBONE = "resnet18"
+
+# What a task that says where has for a default where classification has another.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    Detection.name: {"batch": 16, "lr": 0.001, "clip": 10.0},
+    Localization.name: {"lr": 0.001},
+    Keypoints.name: {"lr": 0.001},
+}
+CLASSIFICATION_ONLY = (
+    *("mixup", "cutmix", "per_class", "class_weights", "transfer", "temperature", "teacher_share"),
+    *USES,
+)
+FOR = {  # settings that only some tasks read
+    "label_smoothing": (Classification.name, Localization.name),
+    "backbone": (Detection.name,),
+    "box_loss": (Localization.name,),
+    "box_form": (Localization.name,),
+    "clean_epochs": (Localization.name, Keypoints.name, Detection.name),
+    **dict.fromkeys(CLASSIFICATION_ONLY, (Classification.name,)),
+}
+
+
+def says_where(task: str) -> bool:
+    """Whether a task's truth has a place in the image."""
+    return task != Classification.name
+
+
+def choose_task(resolved: Resolved, dataset: Dataset) -> Resolved:
+    """The task that was asked for, or the one that the data's truth is for, with its defaults.
+
+    Raises:
+        UsageError: no such task, or a setting that it does not read.
+        DataError: the data has no truth for it.
+    """
+    asked = resolved.settings.task
+    if asked != "auto":
+        check_task(asked)
+    task = dataset.task if asked == "auto" else asked
+    if (task == Classification.name) != (dataset.task == Classification.name):
+        fitting = [name for name in TASKS if says_where(name) == says_where(dataset.task)]
+        raise UsageError(
+            f"--task {task}: the truth of {dataset.name} is for {dataset.task} ({', '.join(fitting)} would do)."
+        )
+    usual = TrainSettings()
+    for name, tasks in FOR.items():
+        if task not in tasks and getattr(resolved.settings, name) not in (getattr(usual, name), "none"):
+            raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(tasks)}, and this is {task}.")
+    free = {name: value for name, value in DEFAULTS.get(task, {}).items() if resolved.sources[name] == "default"}
+    return resolved.because("data", task=task).because("task", **free)
+
+
+def check_truths(dataset: Dataset, task: str, rows: Indices) -> None:
+    """Refuse truths that cannot be learnt from.
+
+    Args:
+        dataset: what is trained on.
+        task: for which task.
+        rows: the images of all splits.
+
+    Raises:
+        DataError: labels out of range; too few classes; boxes without area; no objects at all; of localization another
+            number of objects in some image than in the others, of keypoints another than one, or no points.
+    """
+    check_labels(dataset)
+    if not says_where(task):
+        return
+    truths = dataset.instances
+    turned = (~at_least(truths.boxes, 1e-6)).nonzero()[:, 0]
+    if len(turned):
+        box = [round(value, 2) for value in truths.boxes[turned[0]].tolist()]
+        raise DataError(
+            f"{dataset.ids[int(truths.images[turned[0]])]} has the box {box}, which has no area; expected x1 < x2 and "
+            f"y1 < y2. {len(turned)} boxes are like that: 'striate data check' lists them, and '--fix' leaves them out."
+        )
+    counts = truths.counts[torch.from_numpy(rows)]
+    if not int(counts.sum()):
+        raise DataError(f"{dataset.name} has no object in any of its {len(rows):,} images.")
+    if task == Detection.name:
+        return
+    wanted = objects_of(dataset, rows) if task == Localization.name else 1
+    other = (counts != wanted).nonzero()[:, 0]
+    if len(other):
+        row = int(rows[int(other[0])])
+        raise DataError(
+            f"{task} needs {wanted} object{'' if wanted == 1 else 's'} in every image, and {dataset.ids[row]} has "
+            f"{int(truths.counts[row])} ({len(other):,} images have another number). '--task detection' takes any."
+        )
+    if task == Keypoints.name and (truths.keypoints is None or dataset.skeleton is None):
+        raise DataError(f"{dataset.name} has boxes, but no points: '--task localization' or detection takes it.")
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Raise `DataError` when a label is not an index into the class names, or when there are too few classes."""
+    labels = dataset.truths.labels
+    outside = (labels < 0) | (labels >= len(dataset.classes))
+    if bool(outside.any()):
+        first = int(outside.nonzero()[0])
+        row = int(dataset.truths.images[first]) if isinstance(dataset.truths, InstanceSets) else first
+        what = "objects" if isinstance(dataset.truths, InstanceSets) else "images"
+        raise DataError(
+            f"{dataset.ids[row]} has the label {int(labels[first])}, but there are {len(dataset.classes)} classes, "
+            f"0 to {len(dataset.classes) - 1}; {int(outside.sum())} {what} are labelled like that. Labels are 0-based."
+        )
+    if not says_where(dataset.task) and len(dataset.classes) < 2:
+        raise DataError(
+            f"{dataset.name} has {len(dataset.classes)} class ({', '.join(dataset.classes)}); a classifier needs two "
+            "or more. A folder of classes holds one folder per class."
+        )
+
+
+def objects_of(dataset: Dataset, rows: Indices) -> int:
+    """The number of objects that most images have."""
+    counts = dataset.instances.counts[torch.from_numpy(rows)]
+    return max(1, int(torch.bincount(counts).argmax()))
+
+
+def choose_detector(resolved: Resolved, size: tuple[int, int] | None) -> Resolved:
+    """A detector and its backbone where they were left open.
+
+    Args:
+        resolved: the settings.
+        size: height and width of the images, None where they differ.
+    """
+    settings = resolved.settings
+    if settings.model == "auto":
+        resolved = resolved.because("task", model=DEFAULT)
+    architecture = find_detector(resolved.settings.model)
+    if settings.backbone == "auto":
+        small = size is not None and max(size) <= SMALL_SCENE and not architecture.only_backbone
+        backbone = SMALL_BACKBONE if small and architecture.backbone.startswith("resnet") else architecture.backbone
+        resolved = resolved.because("data" if small else "model", backbone=backbone)
+    return resolved
+
+
+def scene_size(model: str, size: tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
+    """The input size of a detector where it was left open, and where it comes from."""
+    architecture = DETECTORS[model]
+    if architecture.only_size:
+        return "model", architecture.size
+    step = architecture.multiple
+    if size is not None and max(size) <= SMALL_SCENE:
+        whole = (-(-size[0] // step) * step, -(-size[1] // step) * step)
+        return ("data" if whole == size else "model"), whole
+    return "default", LARGE_SCENE
+
+
+def build(
+    resolved: Resolved,
+    dataset: Dataset,
+    rows: Indices,
+    *,
+    channels: int,
+    size: tuple[int, int],
+    start: bool,
+) -> tuple[Task, tuple[str, ...]]:
+    """The task that the settings name, on the CPU, with fresh weights or those that they start from.
+
+    Args:
+        resolved: the settings, decided.
+        dataset: with the classes.
+        rows: the images to train on.
+        channels: of the input.
+        size: of the input.
+        start: read the weights to start from.
+
+    Returns:
+        The task, and what of the weights was adapted or made anew, in sentences.
+    """
+    settings = resolved.settings
+    document: dict[str, Any] = {"task": settings.task, "classes": list(dataset.classes)}
+    options: dict[str, Any] = {}
+    weights = settings.weights if start and settings.weights != "none" else None
+    if settings.task == Classification.name:
+        options["label_smoothing"] = settings.label_smoothing
+        options["class_weights"] = class_weights(
+            settings.class_weights, dataset.classes, torch.from_numpy(dataset.labels[rows])
+        )
+        if weights is not None:
+            network, notes = create_with_weights(
+                settings.model,
+                weights,
+                download=settings.download,
+                origin=settings.origin,
+                classes=len(dataset.classes),
+                channels=channels,
+                size=size,
+                new_head=True,
+                names=dataset.classes,
+            )
+            return build_task(network, document, **options), notes
+    elif settings.task == Localization.name:
+        document |= {"objects": objects_of(dataset, rows), "form": settings.box_form}
+        options |= {"loss": settings.box_loss, "label_smoothing": settings.label_smoothing}
+    elif settings.task == Keypoints.name:
+        assert dataset.skeleton is not None
+        skeleton = dataset.skeleton
+        document |= {"points": skeleton.names, "flips": skeleton.flips, "edges": skeleton.edges}
+    backbone = settings.backbone if settings.task == Detection.name else None
+    network = build_network(document, settings.model, backbone=backbone, channels=channels, size=size)
+    notes = () if weights is None else start_from(network, settings, dataset.classes)
+    return build_task(network, document, **options), notes
+
+
+def renumbered(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """The data set with its labels, by name, as indices into ``classes``, which has all of its own."""
+    number = torch.tensor([classes.index(name) for name in dataset.classes])
+    return replace(dataset, classes=classes, truths=replace(dataset.truths, labels=number[dataset.truths.labels]))
+
+
+def fitted(preprocessing: Preprocessing) -> Preprocessing:
+    """The preprocessing with a border that is neither black nor white, where it adds one."""
+    return replace(preprocessing, fill=114) if preprocessing.resize == "fit" else preprocessing
