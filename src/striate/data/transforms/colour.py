@@ -97,19 +97,25 @@ class ColourJitter:
     saturation: tuple[float, float] = (1, 1)
     hue: float = 0  # parts of the colour circle either way, at most 0.5
     channel_shift: float = 0  # added to every pixel, out of 255, either way
+    probability: float = 1  # of each of them
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """(B, C, H, W) uint8, or float32 from 0 to 255, to float32."""
         changed = jitter(
             images,
-            draws.uniform(*self.brightness),
-            draws.uniform(*self.contrast),
-            draws.uniform(*self.saturation),
-            draws.uniform(-self.channel_shift, self.channel_shift) if self.channel_shift else None,
+            self._drawn(draws, self.brightness, 1),
+            self._drawn(draws, self.contrast, 1),
+            self._drawn(draws, self.saturation, 1),
+            self._drawn(draws, (-self.channel_shift, self.channel_shift), 0) if self.channel_shift else None,
         )
         if self.hue and images.shape[1] == 3:
-            return shift_hue(changed, draws.uniform(-self.hue, self.hue))
+            return shift_hue(changed, self._drawn(draws, (-self.hue, self.hue), 0))
         return changed
+
+    def _drawn(self, draws: Draws, span: tuple[float, float], nothing: float) -> Tensor:
+        """(B,) float32 from a span, or what changes nothing."""
+        values = draws.uniform(*span)
+        return values if self.probability == 1 else torch.where(draws.choose(self.probability), values, nothing)
 
     def describe(self) -> str:
         """In words."""
@@ -124,4 +130,5 @@ class ColourJitter:
         ]
         parts += [f"hue turned by up to {self.hue:g} of the circle"] if self.hue else []
         parts += [f"up to {self.channel_shift:g} of 255 added or taken away"] if self.channel_shift else []
-        return "; ".join(parts)
+        chance = "" if self.probability == 1 else f", each in {self.probability:.0%} of the images"
+        return "; ".join(parts) + chance

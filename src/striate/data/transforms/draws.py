@@ -29,6 +29,7 @@ class Draws:
     """
 
     def __init__(self, *, seed: int, epoch: int, step: int, total: int, rows: Tensor | None = None):
+        self.epoch = epoch
         self.total = total
         self.rows = torch.arange(total) if rows is None else rows
         self._place = [seed, epoch, step]
@@ -73,6 +74,18 @@ class Draws:
         wanted = self.rows ^ 1
         found = torch.searchsorted(self.rows, wanted).clamp_(max=len(self) - 1)
         return torch.where(self.rows[found] == wanted, found, torch.arange(len(self)))
+
+    def groups(self, size: int) -> Tensor:
+        """(B, size) int64: rows, in this process, of the images that each one may be joined with.
+
+        Images 0 to size - 1 of the global batch are a group, and so on. Each row begins with the image itself and goes
+        on with those that follow it in its group, in a circle: where some are not there (at the end of a batch, or
+        files that could not be read), others come again.
+        """
+        group = self.rows // size
+        first, end = torch.searchsorted(group, group), torch.searchsorted(group, group, right=True)
+        place = (torch.arange(len(self)) - first)[:, None] + torch.arange(size)
+        return first[:, None] + place % (end - first)[:, None]
 
     def keep(self, kept: Tensor) -> None:
         """Go on with the rows at ``kept`` ((M,) int64) only; for images that turn out to be unreadable."""

@@ -45,7 +45,7 @@ def warp(
     height, width = images.shape[-2:]
     device = images.device
     # In grid_sample's coordinates the centre is 0 and the outer edges of the outer pixels are -1 and 1.
-    scaled = matrices * torch.tensor([2 / width, 2 / height]).view(2, 1)
+    scaled = matrices * torch.tensor([2 / width, 2 / height], device=matrices.device).view(2, 1)
     scaled = scaled.to(device)
     x = torch.arange(width, device=device, dtype=torch.float32) - (width - 1) / 2
     y = torch.arange(height, device=device, dtype=torch.float32) - (height - 1) / 2

@@ -1,0 +1,112 @@
+"""Two images made into one, with the objects of both: mixup and copy-paste.
+
+Letters: B images, C channels, H height, W width, M objects of all.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from striate.core.instances import InstanceSets
+from striate.data.transforms.moved import SMALLEST, boxes_of, gathered
+from striate.errors import UsageError
+from striate.ops.boxes import at_least
+
+PICKED = 0.5  # chance of an object to be pasted; Ghiasi et al. 2021, section 3, take "a random subset"
+PICKS = 64  # random numbers for the objects of an image; further objects take them again
+
+
+def mixed(images: Tensor, truths: InstanceSets, partners: Tensor, share: Tensor) -> tuple[Tensor, InstanceSets]:
+    """Mixup for detection: blended images, the objects of both; Zhang et al. 2019 (bag of freebies), section 3.1.
+
+    The images keep their geometry. The objects of both count in full: the authors weigh their losses by the shares.
+
+    Args:
+        images: (B, C, H, W) uint8 or float32.
+        truths: of the images.
+        partners: (B,) int64, on the CPU; an image that is its own partner stays as it is.
+        share: (B,) float32, of the image itself; 1: it stays as it is.
+
+    Returns:
+        (B, C, H, W) float32, and the truths.
+    """
+    both = (share < 1) & (partners != torch.arange(len(partners)))
+    weights = share.to(images.device).view(-1, 1, 1, 1)
+    floats = images.to(torch.float32)
+    blended = torch.lerp(floats[partners.to(images.device)], floats, weights)
+    return blended, gathered(truths, *_pairs(partners, both))[0]
+
+
+def pasted(
+    images: Tensor,
+    truths: InstanceSets,
+    partners: Tensor,
+    chosen: Tensor,
+    picks: Tensor,
+    min_visible: float,
+) -> tuple[Tensor, InstanceSets]:
+    """Copy-paste: objects of the partner, cut out along their masks; Ghiasi et al. 2021, section 3.
+
+    Masks and boxes of objects that are covered in part become those of the rest; an object of which less than
+    ``min_visible`` is left goes, where the authors let the smallest rest stay. A covered keypoint becomes a hidden one.
+    Nothing is blended, which the authors found to be as good.
+
+    Args:
+        images: (B, C, H, W) uint8 or float32.
+        truths: of the images, with masks.
+        partners: (B,) int64, on the CPU.
+        chosen: (B,) bool, images into which is pasted.
+        picks: (B, PICKS) float32 from 0 to 1.
+        min_visible: share of an object's mask.
+
+    Returns:
+        The same shape and dtype, and the truths.
+
+    Raises:
+        UsageError: the objects have no masks.
+    """
+    if truths.masks is None and len(truths.boxes):
+        raise UsageError(
+            "copy_paste cuts objects out along their masks, and the objects of this data have boxes only. "
+            "Leave it out, as in --augment strong, or take data with polygons or masks."
+        )
+    objects, parts = gathered(truths, *_pairs(partners, chosen & (partners != torch.arange(len(partners)))))
+    if objects.masks is None:
+        return images, objects
+    number = torch.arange(len(parts)) - objects.offsets[:-1].repeat_interleave(objects.counts)
+    picked = picks.to(parts.device)[objects.images, number.to(parts.device) % PICKS] < PICKED
+    for flag in (objects.crowd, objects.ignore):
+        picked = picked if flag is None else picked & ~flag
+    picked &= parts == 1
+    stay = picked | (parts == 0)
+    objects, picked = objects.keep(stay), picked[stay]
+    masks, owners = objects.masks, objects.images
+    assert masks is not None
+
+    cover = torch.zeros(len(images), *masks.shape[1:], dtype=torch.int16, device=masks.device)
+    covered = cover.index_add_(0, owners[picked], masks[picked].to(torch.int16)) > 0
+    at = covered.to(images.device)[:, None]
+    images = torch.where(at, images[partners.to(images.device)], images)
+
+    rest = torch.where(picked[:, None, None], masks, masks & ~covered[owners])
+    before, after = masks.flatten(1).sum(1), rest.flatten(1).sum(1)
+    changed = after < before
+    boxes = torch.where(changed[:, None], boxes_of(rest), objects.boxes)
+    enough = after >= min_visible * before
+    if objects.crowd is not None:
+        enough |= objects.crowd
+    points = objects.keypoints
+    if points is not None:
+        x, y = points[..., 0].long(), points[..., 1].long()
+        hidden = covered[owners[:, None], y, x] & ~picked[:, None]
+        visibility = torch.where(hidden, points[..., 2].clamp(max=1), points[..., 2])
+        points = torch.cat((points[..., :2], visibility[..., None]), dim=2)
+    objects = replace(objects, masks=rest, boxes=boxes, keypoints=points)
+    return images, objects.keep(~changed | (enough & at_least(boxes, SMALLEST)))
+
+
+def _pairs(partners: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and partner, (B, 2), and whether each is used, (B, 2)."""
+    own = torch.arange(len(partners))
+    return torch.stack((own, partners), dim=1), torch.stack((torch.ones_like(both), both), dim=1)
