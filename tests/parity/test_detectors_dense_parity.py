@@ -15,7 +15,7 @@ from striate.models.weights import fit, from_ours, to_ours
 
 CLASSES = 5
 SIZES = [(64, 64), (96, 64)]
-NAMES = ["retinanet", "retinanet_v2"]
+NAMES = ["retinanet", "retinanet_v2", "fcos"]
 OURS = {  # names of losses
     "classification": "classification",
     "bbox_regression": "box_regression",
