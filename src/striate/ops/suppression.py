@@ -9,6 +9,10 @@ from torch import Tensor
 from striate.core.instances import Instances
 from striate.ops.boxes import iou
 
+# Pairs of boxes that one pass over all classes may compare for each class that a pass of its own would be (a call and
+# its slices) before the passes are worth it; benchmarks/nms.py.
+WORTH_A_CALL = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suppression:
@@ -44,10 +48,6 @@ class Suppression:
 
     def _soft(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that stay, best first, and all rows' scores after the decay."""
-        overlaps = iou(boxes, boxes)
-        if self.per_class:
-            overlaps = overlaps * (labels[:, None] == labels[None])
-        decay = torch.exp(-overlaps.square() / self.sigma)
         left, kept = scores.clone(), list[int]()
         open_ = torch.ones_like(scores, dtype=torch.bool)
         for _ in range(min(len(boxes), self.limit)):
@@ -56,7 +56,9 @@ class Suppression:
                 break
             kept.append(best)
             open_[best] = False
-            left = torch.where(open_, left * decay[best], left)
+            decay = torch.exp(-iou(boxes[best : best + 1], boxes)[0].square() / self.sigma)
+            touched = open_ & (labels == labels[best]) if self.per_class else open_
+            left = torch.where(touched, left * decay, left)
         return torch.tensor(kept, dtype=torch.int64, device=boxes.device), left
 
 
@@ -74,11 +76,22 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tens
     """
     from torchvision.ops import nms as plain  # takes seconds to import
 
-    if not len(boxes):
-        return torch.empty(0, dtype=torch.int64, device=boxes.device)
     order = scores.argsort(descending=True, stable=True)
-    # Classes are moved apart, so that one pass does for all of them: boxes of two classes never overlap.
-    far = (boxes.max() - boxes.min().clamp(max=0) + 1) * labels[order]
+    boxes, labels = boxes[order], labels[order]
     # Ranks instead of scores: the order of equal scores is then ours, not that of an unstable sort.
     ranks = torch.arange(len(order), 0, -1, device=boxes.device, dtype=boxes.dtype)
-    return order[plain(boxes[order] + far[:, None], ranks, threshold)]
+    if boxes.device.type == "cpu" and len(order) ** 2 > WORTH_A_CALL * len(counts := labels.bincount().tolist()):
+        by_class = labels.argsort(stable=True)
+        boxes, ranks = boxes[by_class], ranks[by_class]
+        first, kept = 0, [by_class[:0]]
+        for count in filter(None, counts):
+            rows = slice(first, first + count)
+            kept.append(plain(boxes[rows], ranks[rows], threshold) + first)
+            first += count
+        return order[by_class[torch.cat(kept)].sort().values]
+    if not len(order):
+        return order
+    # Classes are moved apart, so that one pass does for all of them; in float64, where that changes no overlap.
+    boxes = boxes.double()
+    far = (boxes.max() - boxes.min().clamp(max=0) + 1) * labels
+    return order[plain(boxes + far[:, None], ranks.double(), threshold)]

@@ -41,9 +41,9 @@ by the positives of the batch (equations 1 to 3).
 
 As torchvision does it and the paper does not: the best box by overlap alone, where the authors' code takes pairs
 greedily; of objects that share their best box the later one has it; scales of `ssd300` rounded to 0.01. Where more than
-a quarter of an image's boxes are positives, torchvision counts some of them twice, and we do not. Weights of conv6 and
-conv7 start by the rule of the other added layers (Glorot and Bengio 2010, section 2.2); the paper subsamples them from
-VGG's full layers.
+a quarter of an image's boxes are positives, torchvision counts some of them twice, and we do not. conv6 and conv7
+start by the rule of the other added layers (Glorot and Bengio 2010; section 3), where the paper subsamples them from
+VGG's full layers. On other backbones the scores start near 0.
 
 Letters: B images, K classes, A default boxes, N objects.
 """
@@ -271,17 +271,16 @@ def default_boxes(spec: Spec, grids: Sequence[tuple[int, int]], size: tuple[int,
         for ratio in spec.ratios[place]:
             wide, high = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
             sides += [(wide, high), (high, wide)]
-        across, down = (spec.steps[place],) * 2 if spec.steps else (width / columns, height / rows)
-        x = (torch.arange(columns) + 0.5) * across
-        y = (torch.arange(rows) + 0.5) * down
+        # In shares of the image, and only then in pixels: so ties of equal overlaps fall as they do in torchvision.
+        across, down = (width / spec.steps[place], height / spec.steps[place]) if spec.steps else (columns, rows)
+        x = (torch.arange(columns) + 0.5) / across
+        y = (torch.arange(rows) + 0.5) / down
         centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)  # (rows, columns, 2)
+        centres = centres[:, :, None].expand(-1, -1, len(sides), -1)
         # Not larger than the image, as in torchvision; the centres stay where they are.
-        extents = torch.tensor(sides).clamp(max=1) * torch.tensor([width, height])
-        centres, extents = (
-            centres[:, :, None].expand(-1, -1, len(sides), -1),
-            extents.expand(rows, columns, -1, -1),
-        )
-        boxes.append(from_form(torch.cat((centres, extents), dim=-1), "cxcywh").reshape(-1, 4))
+        extents = torch.tensor(sides).clamp(max=1).expand(rows, columns, -1, -1)
+        shares = from_form(torch.cat((centres, extents), dim=-1), "cxcywh")
+        boxes.append((shares * torch.tensor([width, height, width, height])).reshape(-1, 4))
     return boxes
 
 
@@ -426,8 +425,9 @@ class SSD(Detector):
         return found
 
     def first_loss(self) -> float:
-        """Even scores on a positive and its negatives, and the usual deltas of boxes that overlap by half or more."""
-        return (1 + NEGATIVES) * math.log(self.classes + 1) + 2
+        """A positive and its negatives with even scores, those of VGG's maps uneven; deltas of boxes that match."""
+        uneven = 0.0 if self.neck.full is None else 1.5  # measured
+        return (1 + NEGATIVES) * (math.log(self.classes + 1) + uneven) + 2.5
 
     def _boxes(self, maps: Sequence[Tensor], images: Tensor) -> list[Tensor]:
         """The default boxes of each map, on the device of ``images``."""
@@ -446,10 +446,10 @@ def build(variant: str, backbone: Backbone, *, classes: int, channels: int, size
     backbone = UnpooledVGG(backbone) if isinstance(backbone, VGG) else backbone
     neck = Neck(backbone, spec, variant)
     head = Head(neck.channels, [2 + 2 * len(ratios) for ratios in spec.ratios], classes=classes)
-    for added in (neck, head):
-        for layer in added.modules():
-            if isinstance(layer, nn.Conv2d):
-                initialise(layer, "saturating")
+    for name, layer in (*neck.named_modules(), *head.named_modules()):
+        if isinstance(layer, nn.Conv2d):
+            small = name.startswith("logits") and neck.full is None
+            initialise(layer, "softmax" if small else "saturating")
     return SSD(backbone, neck, head, spec=spec, classes=classes, channels=channels, size=size)
 
 
