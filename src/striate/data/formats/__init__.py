@@ -27,6 +27,9 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 
+CLASSES = ("classification",)  # the tasks of formats whose truth is of whole images
+OBJECTS = ("localization", "keypoints", "detection")  # and of those whose truth says where
+
 
 class Format(Protocol):
     """What every module of this package offers."""
@@ -39,6 +42,11 @@ class Format(Protocol):
     @property
     def EXPECTS(self) -> str:  # noqa: N802
         """What lies at a path of this format, for the message about one that is of none."""
+        ...
+
+    @property
+    def TASKS(self) -> tuple[str, ...]:  # noqa: N802
+        """The tasks whose truths it holds: `CLASSES` or `OBJECTS`."""
         ...
 
     def recognise(self, path: Path) -> bool:
@@ -68,6 +76,11 @@ def formats() -> Mapping[str, Format]:
 def format_named(name: str) -> Format | None:
     """The format whose NAME is ``name``, as `Dataset.format` gives it; None for data that came from elsewhere."""
     return next((form for form in formats().values() if name == form.NAME), None)
+
+
+def says_where(path: Path) -> bool:
+    """Whether a format of objects recognises the path: to one of classes it then means nothing."""
+    return any(form.recognise(path) for form in formats().values() if form.TASKS == OBJECTS)
 
 
 def new_folder(folder: Path) -> Path:

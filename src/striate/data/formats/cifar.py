@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, ImageArrays, Indices
-from striate.data.formats import new_folder, parts
+from striate.data.formats import CLASSES, new_folder, parts
 from striate.errors import DataError
 
 NAME = "CIFAR binary"
 EXPECTS = "a folder with data_batch_1.bin ... and test_batch.bin (CIFAR-10), or train.bin and test.bin (CIFAR-100)"
+TASKS = CLASSES
 
 _PIXELS = 3 * 32 * 32
 _TEN = re.compile(r"(data_batch_[0-9]+|test_batch)\.bin")
@@ -103,7 +104,7 @@ def save(dataset: Dataset, folder: Path) -> None:
             if pixels.shape != (32, 32, 3):
                 raise DataError(f"{dataset.ids[row]}: is {pixels.shape}; CIFAR holds 32x32 RGB. Save it otherwise.")
             coarse = [coarse_names.index(dataset.groups["coarse"][row])] if hundred else []
-            label = int(dataset.truths.labels[row])
+            label = int(dataset.labels[row])
             records.append(bytes([*coarse, label]) + pixels.transpose(2, 0, 1).tobytes())
         name = split if hundred else {"train": "data_batch_1", "test": "test_batch"}[split]
         (folder / f"{name}.bin").write_bytes(b"".join(records))

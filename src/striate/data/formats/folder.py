@@ -13,17 +13,27 @@ import torch
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, Indices, Skipped
-from striate.data.formats import SPLIT_NAMES, inner_name, new_folder, parts, sorted_classes, write_image
+from striate.data.formats import (
+    CLASSES,
+    SPLIT_NAMES,
+    inner_name,
+    new_folder,
+    parts,
+    says_where,
+    sorted_classes,
+    write_image,
+)
 from striate.data.images import IMAGE_SUFFIXES, ImageFiles
 from striate.errors import DataError
 
 NAME = "folder of classes"
 EXPECTS = "one sub-folder with images per class, or train/, val/ and test/ with such folders in them"
+TASKS = CLASSES
 
 
 def recognise(path: Path) -> bool:
-    """A folder with an image in a sub-folder."""
-    return path.is_dir() and next(_full_folders(path), None) is not None
+    """A folder with an image in a sub-folder, and nothing that says what is on it and where."""
+    return path.is_dir() and next(_full_folders(path), None) is not None and not says_where(path)
 
 
 def load(path: Path) -> Dataset:
@@ -86,7 +96,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     folder = new_folder(folder)
     for split, rows in parts(dataset, ""):
         for row in map(int, rows):
-            label = dataset.classes[int(dataset.truths.labels[row])]
+            label = dataset.classes[int(dataset.labels[row])]
             name = inner_name(dataset.ids[row], label)
             write_image(dataset, row, folder / split / label / name)
 

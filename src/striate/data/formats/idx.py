@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, ImageArrays, Indices
-from striate.data.formats import new_folder, parts
+from striate.data.formats import CLASSES, new_folder, parts
 from striate.errors import DataError
 
 NAME = "IDX"
 EXPECTS = "a folder with train-images-idx3-ubyte and train-labels-idx1-ubyte, gzipped or not"
+TASKS = CLASSES
 
 _IMAGES = re.compile(r"(?P<stem>.*?)(?P<split>train|t10k|test|val)-images[.-]idx3-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
 _SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val"}
@@ -102,7 +103,7 @@ def load_family(path: Path, *, name: str, stem: str | None = None, classes: tupl
 def save(dataset: Dataset, folder: Path) -> None:
     """See `Format.save`; images must be grey and of one size, class numbers below 256."""
     folder = new_folder(folder)
-    labels = dataset.truths.labels.numpy()
+    labels = dataset.labels
     if len(dataset.classes) > 256:
         raise DataError(f"{dataset.name}: IDX holds at most 256 classes, not {len(dataset.classes)}.")
     shapes = {dataset.images.read(i).shape for i in range(len(dataset))}

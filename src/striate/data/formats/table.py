@@ -16,12 +16,22 @@ import torch
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, Indices, Skipped
-from striate.data.formats import SPLIT_NAMES, inner_name, new_folder, parts, sorted_classes, write_image
+from striate.data.formats import (
+    CLASSES,
+    SPLIT_NAMES,
+    inner_name,
+    new_folder,
+    parts,
+    says_where,
+    sorted_classes,
+    write_image,
+)
 from striate.data.images import IMAGE_SUFFIXES, ImageFiles
 from striate.errors import DataError
 
 NAME = "table of images"
 EXPECTS = "a .csv or .tsv file with columns path and label, and optionally split"
+TASKS = CLASSES
 
 _PATH_NAMES = (
     "path",
@@ -51,8 +61,8 @@ class _Columns:
 
 
 def recognise(path: Path) -> bool:
-    """A file that is called like a table."""
-    return path.is_file() and path.suffix.lower() in (".csv", ".tsv")
+    """A file that is called like a table, and has no columns of boxes."""
+    return path.is_file() and path.suffix.lower() in (".csv", ".tsv") and not says_where(path)
 
 
 def load(path: Path) -> Dataset:
@@ -118,7 +128,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     lines: list[list[str]] = []
     for split, rows in parts(dataset, ""):
         for row in map(int, rows):
-            label = dataset.classes[int(dataset.truths.labels[row])]
+            label = dataset.classes[int(dataset.labels[row])]
             name = inner_name(dataset.ids[row], label).removeprefix("images/")
             file = write_image(dataset, row, folder / "images" / name)
             cells = [file.relative_to(folder).as_posix(), label, *([split] if split else [])]
