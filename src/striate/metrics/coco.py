@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.core.instances import InstanceSets
 from striate.errors import DataError
 from striate.metrics.gathered import Gathered
-from striate.metrics.matching import counted
+from striate.metrics.matching import counted, scores
 
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # pycocotools, Params.setDetParams: iouThrs
 SMALL, MEDIUM = 32**2, 96**2  # the same, areaRng: the greatest area of a small and of a medium object, in pixels
@@ -77,12 +77,12 @@ class DetectionMetric(Gathered):
         """
         curves = self.curves()
         values = {
-            "AP": _mean(curves.precision[..., 0, -1]),
-            "AP50": _mean(curves.precision[0, ..., 0, -1]),
-            "AP75": _mean(curves.precision[5, ..., 0, -1]),
-            **{f"AP{size}": _mean(curves.precision[..., k, -1]) for k, size in enumerate("sml", 1)},
-            **{f"AR{most}": _mean(curves.recall[..., 0, k]) for k, most in enumerate(MOST)},
-            **{f"AR{size}": _mean(curves.recall[..., k, -1]) for k, size in enumerate("sml", 1)},
+            "AP": mean_over(curves.precision[..., 0, -1]),
+            "AP50": mean_over(curves.precision[0, ..., 0, -1]),
+            "AP75": mean_over(curves.precision[5, ..., 0, -1]),
+            **{f"AP{size}": mean_over(curves.precision[..., k, -1]) for k, size in enumerate("sml", 1)},
+            **{f"AR{most}": mean_over(curves.recall[..., 0, k]) for k, most in enumerate(MOST)},
+            **{f"AR{size}": mean_over(curves.recall[..., k, -1]) for k, size in enumerate("sml", 1)},
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -100,7 +100,7 @@ class DetectionMetric(Gathered):
         counts = np.bincount(truths.labels.numpy()[counted(truths)], minlength=self.classes)
         return [
             ClassPrecision(
-                name=name, AP=_mean(precision[..., k]), AP50=_mean(precision[0, :, k]), objects=int(counts[k])
+                name=name, AP=mean_over(precision[..., k]), AP50=mean_over(precision[0, :, k]), objects=int(counts[k])
             )
             for k, name in zip(range(self.classes), names, strict=True)
         ]
@@ -111,14 +111,11 @@ class DetectionMetric(Gathered):
             predictions, truths = self.whole()
             require_objects(truths)
             ground = _ground(truths, self.classes)
-            rows = np.column_stack(
-                (
-                    predictions.images.numpy() + 1,
-                    corner_and_size(predictions),
-                    np.empty(0) if predictions.scores is None else predictions.scores.numpy(),
-                    predictions.labels.numpy() + 1,
-                )
-            )
+            rows = np.empty((len(predictions.boxes), 7))
+            rows[:, 0] = predictions.images.numpy() + 1
+            rows[:, 1:5] = corner_and_size(predictions)
+            rows[:, 5] = scores(predictions)
+            rows[:, 6] = predictions.labels.numpy() + 1
             self._curves = self.count, accumulated(COCOeval(ground, ground.load_res(rows), "bbox"))
         return self._curves[1]
 
@@ -169,6 +166,7 @@ def areas(truths: InstanceSets) -> NDArray[np.float64]:
     return np.where(truths.ignore.numpy(), BEYOND, truths.areas.double().numpy())
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
+def mean_over(values: NDArray[np.float64]) -> float | None:
+    """Mean of those that are known; None where none is."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None

@@ -47,23 +47,21 @@ class Gathered:
                 f"predictions, truths and indices must be of the same images; got {len(predictions)} images with "
                 f"predictions, {len(truths)} with truths{'' if indices is None else f', {len(indices)} indices'}."
             )
-        found, true = _columns(predictions), _columns(truths)
-        if found.scores is None and len(found.boxes):
+        if predictions.scores is None and len(predictions.boxes):
             raise ValueError("predictions must have scores: without them nothing says which come first.")
-        for what, objects in (("true", true), ("predicted", found)):
-            outside = objects.labels[(objects.labels < 0) | (objects.labels >= self.classes)]
-            if len(outside):
-                raise ValueError(f"{what} label {int(outside[0])} is outside of 0..{self.classes - 1}.")
-        finite = torch.isfinite(found.boxes).all(1)
-        for column in (found.scores, found.keypoints):
-            if column is not None:
-                finite &= torch.isfinite(column).flatten(1).all(1) if column.ndim > 1 else torch.isfinite(column)
-        if not bool(finite.all()):
-            raise DivergedError(
-                f"The boxes, keypoints or scores of {int((~finite).sum())} of {len(finite)} predicted objects are not "
-                "finite numbers, so nothing can be measured: the weights have diverged. Train again with a lower "
-                "learning rate."
-            )
+        found, true = _found(predictions), _true(truths)
+        for what, labels in (("true", true.labels), ("predicted", found.labels)):
+            if len(labels):
+                for label in (int(labels.min()), int(labels.max())):
+                    if not 0 <= label < self.classes:
+                        raise ValueError(f"{what} label {label} is outside of 0..{self.classes - 1}.")
+        for what, column in (("boxes", found.boxes), ("scores", found.scores), ("keypoints", found.keypoints)):
+            if column is not None and not bool(torch.isfinite(column).all()):
+                wrong = int((~torch.isfinite(column)).reshape(len(column), -1).any(1).sum())
+                raise DivergedError(
+                    f"The {what} of {wrong} of {len(column)} predicted objects are not finite numbers, so nothing can "
+                    "be measured: the weights have diverged. Train again with a lower learning rate."
+                )
         self._predictions.append(found)
         self._truths.append(true)
         self._indices.append(None if indices is None else indices.to("cpu", copy=True))
@@ -97,11 +95,23 @@ class Gathered:
         return predictions, truths
 
 
-def _columns(objects: InstanceSets) -> InstanceSets:
-    """Copies on the CPU of the columns that are measured; those that may be None say what None means.
+# Copies on the CPU of the columns that are measured: a pickled view of a tensor would carry the whole tensor along.
 
-    Copies, because a pickled view of a tensor carries the whole tensor along; areas in float64, so that an object
-    at the border of two ranges of areas is where its box says.
+
+def _found(objects: InstanceSets) -> InstanceSets:
+    return InstanceSets(
+        offsets=_copy(objects.offsets),
+        boxes=_copy(objects.boxes).float(),
+        labels=_copy(objects.labels).long(),
+        scores=None if objects.scores is None else _copy(objects.scores).float(),
+        keypoints=None if objects.keypoints is None else _copy(objects.keypoints).float(),
+    )
+
+
+def _true(objects: InstanceSets) -> InstanceSets:
+    """Columns that may be None say what None means.
+
+    Areas are float64, so that an object at the border of two ranges of areas is where its box says.
     """
     boxes = _copy(objects.boxes).float()
     none = torch.zeros(len(boxes), dtype=torch.bool)
@@ -109,7 +119,6 @@ def _columns(objects: InstanceSets) -> InstanceSets:
         offsets=_copy(objects.offsets),
         boxes=boxes,
         labels=_copy(objects.labels).long(),
-        scores=None if objects.scores is None else _copy(objects.scores).float(),
         keypoints=None if objects.keypoints is None else _copy(objects.keypoints).float(),
         crowd=none if objects.crowd is None else _copy(objects.crowd),
         ignore=none if objects.ignore is None else _copy(objects.ignore),
