@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import detr, fcos, retinanet, ssd
+from striate.models.detectors import detr, faster_rcnn, fcos, rcnn, retinanet, ssd
 from striate.models.weights import Origin
 
 
@@ -112,6 +112,29 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         size=(800, 1344),
         classes=80,
         origins=fcos.ORIGINS,
+    ),
+    # Ren et al. 2015, He et al. 2016, Lin et al. 2017
+    "faster_rcnn": DetectorArchitecture(
+        build=faster_rcnn.build,
+        summary="proposals on a feature pyramid, then a head for each (Ren et al. 2015, Lin et al. 2017)",
+        backbone="resnet50",
+        size=(800, 1344),
+        classes=90,
+        origins=faster_rcnn.ORIGINS,
+    ),
+    "faster_rcnn_c4": DetectorArchitecture(
+        build=faster_rcnn.build_c4,
+        summary="proposals on conv4, and conv5 on each of 300 (He et al. 2016, appendix A)",
+        backbone="resnet50",
+        size=(608, 1024),
+        classes=80,
+    ),
+    "faster_rcnn_vgg16": DetectorArchitecture(
+        build=faster_rcnn.build_vgg16,
+        summary="proposals on conv5_3, and fc6 and fc7 on each of 300 (Ren et al. 2015)",
+        backbone="vgg16",
+        size=(608, 1024),
+        classes=20,
     ),
 }
 
