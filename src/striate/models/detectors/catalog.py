@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import detr, faster_rcnn, fcos, rcnn, retinanet, ssd
+from striate.models.detectors import detr, faster_rcnn, fcos, retinanet, ssd
 from striate.models.weights import Origin
 
 
