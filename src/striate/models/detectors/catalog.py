@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import detr, faster_rcnn, fcos, retinanet, ssd
+from striate.models.detectors import centernet, detr, efficientdet, faster_rcnn, fcos, retinanet, ssd
 from striate.models.weights import Origin
 
 
@@ -113,6 +113,28 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         classes=80,
         origins=fcos.ORIGINS,
     ),
+    # Tan, Pang, Le 2020
+    "efficientdet_d0": DetectorArchitecture(
+        build=partial(efficientdet.build, "efficientdet_d0"),
+        summary="BiFPN on EfficientNet-B0 (Tan et al. 2020)",
+        backbone="efficientnet_b0",
+        size=(512, 512),
+        classes=90,
+    ),
+    "efficientdet_d1": DetectorArchitecture(
+        build=partial(efficientdet.build, "efficientdet_d1"),
+        summary="BiFPN on EfficientNet-B1 (Tan et al. 2020)",
+        backbone="efficientnet_b1",
+        size=(640, 640),
+        classes=90,
+    ),
+    "efficientdet_d2": DetectorArchitecture(
+        build=partial(efficientdet.build, "efficientdet_d2"),
+        summary="BiFPN on EfficientNet-B2 (Tan et al. 2020)",
+        backbone="efficientnet_b2",
+        size=(768, 768),
+        classes=90,
+    ),
     # Ren et al. 2015, He et al. 2016, Lin et al. 2017
     "faster_rcnn": DetectorArchitecture(
         build=faster_rcnn.build,
@@ -135,6 +157,14 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="vgg16",
         size=(608, 1024),
         classes=20,
+    ),
+    # Zhou et al. 2019
+    "centernet": DetectorArchitecture(
+        build=centernet.build,
+        summary="objects as the centres of their boxes, on a heat map (Zhou et al. 2019)",
+        backbone="resnet18",
+        size=(512, 512),
+        classes=80,
     ),
 }
 
