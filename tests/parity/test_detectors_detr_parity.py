@@ -14,7 +14,6 @@ SPEC = Spec(width=32, heads=4, hidden=48, encoder=2, decoder=3, queries=12)
 CLASSES = 5
 SIZE = (96, 128)
 CONTENT = torch.tensor([[96, 128], [70, 128], [96, 65]])
-transformers = pytest.importorskip("transformers")
 
 
 def _theirs(**changes):
