@@ -78,6 +78,7 @@ def test_precision_and_recall():
     assert cat.precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3])
     assert cat.recall.tolist() == [1 / 4, 1 / 4, 2 / 4]
     # Recalls 0 to 0.25 at precision 1, to 0.5 at 2/3, none beyond.
+    assert cat.interpolated[[0, 25, 26, 50, 51, 100]].tolist() == pytest.approx([1, 1, 2 / 3, 2 / 3, 0, 0])
     assert cat.average_precision == pytest.approx((26 + 25 * 2 / 3) / 101)
     assert dog.average_precision is None
     assert not dog.objects

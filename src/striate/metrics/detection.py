@@ -53,9 +53,14 @@ class PrecisionRecall:
         return self.right.cumsum() / self.objects if self.objects else np.full(len(self.right), np.nan)
 
     @property
+    def interpolated(self) -> Floats:
+        """(101,) greatest precision at recall 0, 0.01, ..., 1 or more, as COCO; nan without objects."""
+        return interpolated(self.right, self.objects) if self.objects else np.full(len(RECALLS), np.nan)
+
+    @property
     def average_precision(self) -> float | None:
-        """Mean over 101 recalls of the greatest precision at that recall or more, as COCO; None without objects."""
-        return interpolated(self.right, self.objects) if self.objects else None
+        """Mean of the interpolated precision; None without objects."""
+        return float(self.interpolated.mean()) if self.objects else None
 
 
 class BestF1(TypedDict):
@@ -102,8 +107,8 @@ def curves(predictions: InstanceSets, truths: InstanceSets, classes: int, matche
     ]
 
 
-def interpolated(right: Bools, objects: int) -> float:
-    """COCO's average precision at one IoU threshold: pycocotools, ``accumulate``.
+def interpolated(right: Bools, objects: int) -> Floats:
+    """(101,) precision as COCO interpolates it: pycocotools, ``accumulate``. Its mean is the average precision.
 
     Args:
         right: (D',) most confident first.
@@ -111,9 +116,8 @@ def interpolated(right: Bools, objects: int) -> float:
     """
     found = right.cumsum()
     precision = found / (np.arange(1, len(right) + 1) + np.spacing(1.0))
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(found / objects, RECALLS)
-    return float(precision[places[places < len(precision)]].sum() / len(RECALLS))
+    precision = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return precision[np.searchsorted(found / objects, RECALLS)]
 
 
 def best_f1(found: list[PrecisionRecall], names: list[str] | tuple[str, ...]) -> list[BestF1]:
@@ -136,10 +140,10 @@ def confusion(
 ) -> NDArray[np.int64]:
     """Which class was taken for which, with a background for what is not there.
 
-    The detections of an image with enough score take their turns, most confident first, and take the free object of
-    *any* class with the greatest IoU. So one right box with the wrong class is one confusion and not a missed object
-    and a false alarm. Detections that find no object but lie in a crowd, or on an object to be ignored, of their class
-    are set aside.
+    The detections of an image with enough score (a hundred at most) take their turns, most confident first, and take
+    the free object of *any* class with the greatest IoU. So one right box with the wrong class is one confusion and
+    not a missed object and a false alarm. Detections that find no object but lie in a crowd, or on an object to be
+    ignored, of their class are set aside.
 
     Args:
         predictions: D detections in N images, with scores.

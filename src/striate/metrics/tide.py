@@ -165,7 +165,7 @@ class _Table:
         order = rows[np.lexsort((-self.scores[rows], self.labels[rows]))]
         ends = np.searchsorted(self.labels[order], np.arange(len(positives) + 1))
         found = [
-            interpolated(self.right[order[ends[label] : ends[label + 1]]], int(positives[label]))
+            interpolated(self.right[order[ends[label] : ends[label + 1]]], int(positives[label])).mean()
             for label in np.flatnonzero(positives)
         ]
         return float(np.mean(found)) if found else 0.0
