@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from striate.core.annotations import Annotations, Classifications
 from striate.core.batch import Batch
 from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
@@ -284,28 +283,26 @@ class Loader:
         if isinstance(truths, InstanceSets):
             placement = torch.from_numpy(self.preprocessing.placements(sizes.numpy()))
             truths = truths.placed(placement)
+        indices = self._rows_of_data.index_select(0, positions)
+        batch = Batch(images=pixels, sizes=sizes, truths=truths, indices=indices, placement=placement)
         if self.augmentation is None or draws is None:
-            images = pixels.to(torch.float32).mul_(self._scale).add_(self._offset)
-        else:
-            images, truths = self._augmented(pixels, truths, draws, crops)
-            placement = None  # what lies where is no longer one scale and one shift
-        return Batch(
-            images=images,
-            sizes=sizes,
-            truths=truths,
-            indices=self._rows_of_data.index_select(0, positions),
-            placement=placement,
-        )
-
-    def _augmented(
-        self, pixels: Tensor, truths: Annotations, draws: Draws, crops: Tensor | None
-    ) -> tuple[Tensor, Annotations]:
+            return replace(batch, images=pixels.to(torch.float32).mul_(self._scale).add_(self._offset))
         if isinstance(self.augmentation, Augmentation):
-            assert isinstance(truths, Classifications)
-            return self.augmentation(pixels, truths, draws, crops=crops, scale=self._scale, offset=self._offset)
-        assert self.augmentation is not None
-        assert isinstance(truths, InstanceSets)
-        return self.augmentation(pixels, truths, draws, crops=None, scale=self._scale, offset=self._offset)
+            images, changed = self.augmentation(
+                pixels, batch.labels, draws, crops=crops, scale=self._scale, offset=self._offset
+            )
+            return replace(batch, images=images, truths=changed)
+        images, moved = self.augmentation(
+            pixels,
+            batch.instances,
+            draws,
+            crops=None,
+            scale=self._scale,
+            offset=self._offset,
+            content=batch.content,
+        )
+        # What lies where is no longer one scale and one shift.
+        return replace(batch, images=images, truths=moved, placement=None)
 
     def _name(self, pending: _Pending, unreadable: NDArray[np.int64]) -> None:
         """Add to `skipped`, in the order of the batch."""

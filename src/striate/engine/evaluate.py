@@ -68,7 +68,7 @@ def evaluate(
         for number, batch in enumerate(batches.epoch(0)):
             if len(batch):
                 predictions, truths = batch.restored(task.predict(batch)), batch.restored(batch.truths)
-                metric.update(predictions, truths)
+                metric.update(predictions, truths, batch.indices)
                 if keep:
                     kept.append((predictions.to("cpu"), truths.to("cpu"), batch.indices))
             if progress is not None:

@@ -71,12 +71,13 @@ class ClassificationMetric:
         self._bin_correct = torch.zeros(BINS, dtype=torch.int64)
         self._bin_confidence = torch.zeros(BINS, dtype=torch.int64)  # units of 2^-32
 
-    def update(self, predictions: Classifications, truths: Classifications) -> None:
+    def update(self, predictions: Classifications, truths: Classifications, indices: Tensor | None = None) -> None:
         """Take in one batch; row i of both is the same image.
 
         Args:
             predictions: B labels with their (B, K) scores, on any device.
             truths: B labels; soft targets are not looked at.
+            indices: of the images; the result does not depend on their order.
 
         Raises:
             ValueError: lengths, K or labels do not fit, or predictions have no scores.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from torch import Tensor
+
 
 class Metric(Protocol):
     """A number over a data set, gathered batch by batch.
@@ -10,8 +12,14 @@ class Metric(Protocol):
     ``update`` and ``merge`` commute: however the data is cut over batches and processes, ``compute`` gives the same.
     """
 
-    def update(self, predictions: Any, truths: Any) -> None:
-        """Take in one batch of the task's annotations; row i of both is the same image."""
+    def update(self, predictions: Any, truths: Any, indices: Tensor | None = None) -> None:
+        """Take in one batch of the task's annotations; row i of both is the same image.
+
+        Args:
+            predictions: of B images.
+            truths: of the same images.
+            indices: (B,) int64, rows of the data set, for a metric whose result depends on the order of the images.
+        """
         ...
 
     def merge(self, other: Self) -> None:

@@ -21,6 +21,7 @@ from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, fewer, split
+from striate.data.transforms.instances import instance_augmentation
 from striate.data.transforms.policy import augmentation, mirror_makes_sense
 from striate.engine import distributed
 from striate.engine.optimizers import LearningGroup, peak_lr
@@ -277,8 +278,6 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
     settings = prepared.resolved.settings
     augment = None
     if training and says_where(settings.task):
-        from striate.data.transforms.instances import instance_augmentation
-
         clean = settings.clean_epochs
         augment = instance_augmentation(
             settings.augment,
@@ -286,6 +285,7 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
             skeleton=prepared.dataset.skeleton,
             clean_from=settings.epochs - clean if isinstance(clean, int) else None,
             fill=prepared.preprocessing.fill,
+            fixed=settings.task != Detection.name,
         )
     elif training:
         augment = augmentation(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from striate.core.batch import Batch
 from striate.core.instances import HIDDEN, UNLABELLED, VISIBLE, InstanceSets, Skeleton
+from striate.metrics.keypoints import KeypointMetric
 from striate.models.regressor import Regressor
 from striate.ops.losses import smooth_l1
 from striate.tasks.task import Task
@@ -71,10 +72,8 @@ class Keypoints(Task):
             keypoints=torch.cat((places, seen[..., None]), dim=2),
         )
 
-    def metric(self) -> "KeypointMetric":
+    def metric(self) -> KeypointMetric:
         """PCK and OKS."""
-        from striate.metrics.keypoints import KeypointMetric
-
         return KeypointMetric(len(self.classes))
 
     def first_loss(self) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets
+from striate.metrics.localization import LocalizationMetric
 from striate.models.regressor import Regressor
 from striate.ops.boxes import clip, from_form, to_form
 from striate.ops.losses import BoxLoss, box_loss
@@ -41,7 +42,7 @@ class Localization(Task):
     """
 
     name = "localization"
-    headline = "accuracy"
+    headline = "top1_localization"
 
     def __init__(
         self,
@@ -100,10 +101,8 @@ class Localization(Task):
             ]
         )
 
-    def metric(self) -> "LocalizationMetric":
+    def metric(self) -> LocalizationMetric:
         """IoU, and the share of objects whose class and box are right."""
-        from striate.metrics.localization import LocalizationMetric
-
         return LocalizationMetric(len(self.classes))
 
     def first_loss(self) -> float:
