@@ -21,15 +21,15 @@ from striate.metrics.gathered import Gathered
 from striate.metrics.matching import Bools, Floats, counted
 
 Length = Literal["box"] | tuple[int, int]  # the box's larger side, or the distance between two true points
-# Yang and Ramanan 2013, "Articulated Human Detection with Flexible Mixtures of Parts", section 6.2: within
-# alpha * max(height, width) of the box, alpha 0.1 (PARSE) and 0.2 (Buffy).
+# Yang and Ramanan 2013, "Articulated Human Detection with Flexible Mixtures of Parts", where it introduces PCK: within
+# alpha * max(height, width) of the box, alpha 0.1 for whole bodies (PARSE) and 0.2 for upper ones (Buffy). 0.05 is ours.
 THRESHOLDS = (0.1, 0.05, 0.2)
 # pycocotools, Params.setKpParams: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles of COCO's persons.
 COCO_SIGMAS = tuple(
     sigma / 10
     for sigma in (0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89)
 )
-UNIFORM_SIGMA = 0.05  # where none are known: between COCO's eyes (0.025) and ankles (0.089)
+UNIFORM_SIGMA = 0.05  # ours, where none are known: between COCO's eyes (0.025) and ankles (0.089)
 
 
 class PointScores(TypedDict):
@@ -55,7 +55,7 @@ class KeypointMetric(Gathered):
 
     Where every image has as many predictions as truths, row k of both is the same object, and
 
-    - ``PCK``: percentage of correct keypoints (Yang and Ramanan 2013, section 6.2), as a fraction: of all labelled
+    - ``PCK``: percentage of correct keypoints (Yang and Ramanan 2013), as a fraction: of all labelled
       points the share whose distance to the truth is at most a threshold times the object's length. ``PCK`` is at the
       first threshold; ``PCK@0.05`` and so on at each.
     - ``NME``: mean over labelled points of distance over length.

@@ -16,8 +16,8 @@ from striate.core.instances import InstanceSets
 from striate.errors import DataError, DivergedError
 from striate.ops.boxes import area, overlap
 
-# Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge", section 4.2: a box is right when its IoU
-# with the truth is half or more.
+# Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge", section 4.2: the IoU with the truth at
+# which a box is right. Exactly half is enough here, as in COCO and in VOC's kit.
 RIGHT = 0.5
 UNIT = 2**32  # IoU is added up in units of 2^-32, rounded per object: integers add up to the same in any order
 COLUMNS = ("objects", "top1", "gt_known", "top1_localization", "iou")

@@ -29,7 +29,7 @@ from striate.metrics.matching import Bools, Ints, Matches, Pairs, counted, match
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # section 2.2: t_f and t_b
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")  # section 2.2, 1 to 6
-SPECIAL = ("false_positive", "false_negative")  # section 2.3: all mistakes of precision, all of recall
+SPECIAL = ("false_positive", "false_negative")  # section 2: all mistakes of precision, all of recall
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,7 +20,7 @@ from striate.metrics.coco import require_objects
 from striate.metrics.gathered import Gathered
 from striate.metrics.matching import Bools, Floats, Ints, counted, overlapping, scores
 
-IOU = 0.5  # section 4.2.1: "must exceed 50%"; the kit's VOCevaldet.m takes 50% too
+IOU = 0.5  # section 4.2: more than half by the text, half or more by the kit's VOCevaldet.m, which is what counts
 
 
 class ClassPrecision(TypedDict):
