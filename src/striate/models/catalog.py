@@ -15,6 +15,7 @@ from striate.models import timm_provider
 from striate.models.backbones import (
     alexnet,
     convnext,
+    darknet_yolo,
     densenet,
     efficientnet,
     googlenet,
@@ -515,6 +516,12 @@ CATALOG: dict[str, Architecture] = {
         "overfeat_accurate",
         "the accurate network for whole images (Sermanet et al. 2014)",
         size=overfeat.VARIANTS["overfeat_accurate"].size,
+    ),
+    # Redmon et al. 2016
+    "darknet_yolo": _imagenet(
+        darknet_yolo,
+        "darknet_yolo",
+        "the first 20 convolutions of YOLO (Redmon et al. 2016)",
     ),
     # Liu et al. 2022
     "convnext_tiny": _imagenet(
