@@ -22,8 +22,9 @@ from striate.metrics.matching import Bools, Floats, counted
 
 Length = Literal["box"] | tuple[int, int]  # the box's larger side, or the distance between two true points
 # Yang and Ramanan 2013, "Articulated Human Detection with Flexible Mixtures of Parts", where it introduces PCK: within
-# alpha * max(height, width) of the box, alpha 0.1 for whole bodies (PARSE) and 0.2 for upper ones (Buffy). 0.05 is ours.
-THRESHOLDS = (0.1, 0.05, 0.2)
+# alpha * max(height, width) of the box, alpha 0.1 for whole bodies (PARSE) and 0.2 for upper ones (Buffy).
+# The third is ours.
+THRESHOLDS = (0.1, 0.2, 0.05)
 # pycocotools, Params.setKpParams: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles of COCO's persons.
 COCO_SIGMAS = tuple(
     sigma / 10
