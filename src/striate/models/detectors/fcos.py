@@ -42,6 +42,7 @@ from striate.models.heads.dense import (
     by_anchor,
     map_sizes,
     outline,
+    positives,
     predictor,
     rows,
     within,
@@ -111,12 +112,8 @@ class FCOS(Detector):
         maps = map_sizes(pyramid)
         cells = self._cells(maps, batch.images)
         matched = torch.stack([match(cells, CELLS.counts(maps), objects) for objects in batch.instances])
-        image, place = (matched >= 0).nonzero(as_tuple=True)
-        # The row of each positive's object among the objects of the whole batch.
-        row = matched[image, place] + batch.instances.offsets.to(matched.device)[image]
-        labels = matched.clone()
-        labels[image, place] = batch.instances.labels[row]
-        positives = max(1, len(row))
+        image, place, row, labels = positives(matched, batch.instances)
+        count = max(1, len(row))
 
         truths = batch.instances.boxes[row]
         points, strides = _points(cells[place])
@@ -126,9 +123,9 @@ class FCOS(Detector):
         said = outputs["centreness"][image, place].to(truths.dtype)
         focal = focal_of_labels(outputs["logits"], labels, alpha=ALPHA, gamma=GAMMA)
         return {
-            "classification": focal.sum() / positives,
-            "box_regression": box_loss("giou", decoded, truths).sum() / positives,
-            "centreness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / positives,
+            "classification": focal.sum() / count,
+            "box_regression": box_loss("giou", decoded, truths).sum() / count,
+            "centreness": F.binary_cross_entropy_with_logits(said, central, reduction="sum") / count,
         }
 
     @torch.no_grad()

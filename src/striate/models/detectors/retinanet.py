@@ -42,21 +42,19 @@ from striate.models.contract import Backbone, Detector, pyramid_stages
 from striate.models.heads.dense import (
     PRIOR,
     Tower,
-    best_pairs,
     by_anchor,
+    decide,
     map_sizes,
+    match_anchors,
     outline,
+    positives,
     predictor,
-    rows,
-    within,
 )
 from striate.models.necks.fpn import CHANNELS, FPN, Coarser, names_in_torchvision
 from striate.models.weights import Names, Origin
 from striate.ops.anchors import Anchors, assigned
-from striate.ops.boxes import iou
 from striate.ops.coders import DeltaCoder
 from striate.ops.losses import BoxLoss, box_loss, focal_of_labels
-from striate.ops.matching import BELOW, BETWEEN, match_by_iou, set_aside, taught
 from striate.ops.suppression import Suppression
 
 STRIDES = (8, 16, 32)  # of C3 to C5, section 4
@@ -132,13 +130,9 @@ class RetinaNet(Detector):
         pyramid = self._pyramid(batch.images)
         outputs = self._outputs(pyramid)
         anchors = self._anchors(map_sizes(pyramid), batch.images)
-        matched = torch.stack([match(anchors, objects) for objects in batch.instances])
-        image, place = (matched >= 0).nonzero(as_tuple=True)
-        # The row of each positive's object among the objects of the whole batch.
-        row = matched[image, place] + batch.instances.offsets.to(matched.device)[image]
-        labels = matched.clone()
-        labels[image, place] = batch.instances.labels[row]
-        positives = (matched >= 0).sum(dim=1).clamp(min=1)
+        matched = torch.stack([self._match(anchors, objects) for objects in batch.instances])
+        image, place, row, labels = positives(matched, batch.instances)
+        count = (matched >= 0).sum(dim=1).clamp(min=1)
 
         truths = batch.instances.boxes[row]
         deltas = outputs["deltas"][image, place].to(truths.dtype)
@@ -146,9 +140,10 @@ class RetinaNet(Detector):
             each = (deltas - CODER.encode(truths, anchors[place])).abs().sum(dim=1)
         else:
             each = box_loss(self.spec.box, CODER.decode(deltas, anchors[place]), truths)
+        focal = focal_of_labels(outputs["logits"], labels, alpha=ALPHA, gamma=GAMMA)
         return {
-            "classification": (focal_of_labels(outputs["logits"], labels, alpha=ALPHA, gamma=GAMMA) / positives).mean(),
-            "box_regression": (each / positives[image]).sum() / len(batch),
+            "classification": (focal / count).mean(),
+            "box_regression": (each / count[image]).sum() / len(batch),
         }
 
     @torch.no_grad()
@@ -157,25 +152,23 @@ class RetinaNet(Detector):
         pyramid = self._pyramid(images)
         outputs = self._outputs(pyramid)
         maps = map_sizes(pyramid)
-        counts = ANCHORS.counts(maps)
-        levels = zip(
-            outputs["logits"].split(counts, dim=1),
-            outputs["deltas"].split(counts, dim=1),
-            self._anchors(maps, images).split(counts),
-            strict=True,
+        return decide(
+            outputs["logits"],
+            outputs["deltas"],
+            self._anchors(maps, images),
+            ANCHORS.counts(maps),
+            coder=CODER,
+            suppression=self.suppression,
+            sizes=sizes,
         )
-        boxes, scores, labels = zip(*(self._candidates(*level) for level in levels), strict=True)
-        found = within(torch.cat(boxes, dim=1), sizes), torch.cat(scores, dim=1), torch.cat(labels, dim=1)
-        return [self.suppression(*image) for image in zip(*found, strict=True)]
 
     @torch.no_grad()
     def assigned(self, batch: Batch) -> list[Assigned]:
         """The anchors that answer for objects."""
         maps = outline(self.backbone, self.neck, self.reads, batch.images)
         anchors = self._anchors(maps, batch.images)
-        return [
-            assigned("anchor", anchors, match(anchors, objects), ANCHORS.counts(maps)) for objects in batch.instances
-        ]
+        counts = ANCHORS.counts(maps)
+        return [assigned("anchor", anchors, self._match(anchors, each), counts) for each in batch.instances]
 
     def first_loss(self) -> float:
         """What a positive costs at the prior, and the usual deltas of boxes that overlap by half or more."""
@@ -194,29 +187,8 @@ class RetinaNet(Detector):
     def _anchors(self, maps: Sequence[tuple[int, int]], images: Tensor) -> Tensor:
         return ANCHORS.on((images.shape[2], images.shape[3]), maps, images.device)
 
-    def _candidates(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes, scores and classes of the best of a level."""
-        scores, places, labels = best_pairs(logits, self.suppression.candidates)
-        return CODER.decode(rows(deltas, places).float(), anchors[places]), scores.float(), labels
-
-
-def match(anchors: Tensor, objects: Instances) -> Tensor:
-    """The object of each anchor (section 4, "anchors").
-
-    Args:
-        anchors: (M, 4).
-        objects: of an image; crowds and ignored ones among them.
-
-    Returns:
-        (M,) int64: the object, `striate.ops.matching.BELOW` or `striate.ops.matching.BETWEEN`.
-    """
-    learnt = taught(objects).nonzero()[:, 0]
-    matched = match_by_iou(iou(objects.boxes[learnt], anchors), high=POSITIVE, low=BACKGROUND, every_object=True)
-    if len(learnt) < len(objects):
-        positive = matched >= 0
-        matched[positive] = learnt[matched[positive]]
-        matched[(matched == BELOW) & set_aside(anchors, objects)] = BETWEEN
-    return matched
+    def _match(self, anchors: Tensor, objects: Instances) -> Tensor:
+        return match_anchors(anchors, objects, high=POSITIVE, low=BACKGROUND)
 
 
 def build(variant: str, backbone: Backbone, *, classes: int, channels: int, size: tuple[int, int]) -> RetinaNet:

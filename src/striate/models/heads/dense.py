@@ -15,6 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.core.instances import Instances, InstanceSets
+from striate.ops.boxes import iou
+from striate.ops.coders import DeltaCoder
+from striate.ops.matching import BELOW, BETWEEN, match_by_iou, set_aside, taught
+from striate.ops.suppression import Suppression
+
 PRIOR = 0.01  # probability of an object that untrained logits say, Lin et al., section 4.1
 DEVIATION = 0.01  # of a head's first weights, the same section
 
@@ -92,6 +98,45 @@ def outline(backbone: nn.Module, neck: nn.Module, reads: Sequence[int], images: 
     return map_sizes(shadow[1]([maps[place] for place in reads]))
 
 
+def match_anchors(anchors: Tensor, objects: Instances, *, high: float, low: float) -> Tensor:
+    """The object of each anchor by IoU; the best anchors of an object are its own even below ``high``.
+
+    Args:
+        anchors: (M, 4).
+        objects: of an image; crowds and ignored ones among them.
+        high: from here on an anchor is a positive.
+        low: below it an anchor is background.
+
+    Returns:
+        (M,) int64: the object, `striate.ops.matching.BELOW` or `striate.ops.matching.BETWEEN`.
+    """
+    learnt = taught(objects).nonzero()[:, 0]
+    matched = match_by_iou(iou(objects.boxes[learnt], anchors), high=high, low=low, every_object=True)
+    if len(learnt) < len(objects):
+        positive = matched >= 0
+        matched[positive] = learnt[matched[positive]]
+        matched[(matched == BELOW) & set_aside(anchors, objects)] = BETWEEN
+    return matched
+
+
+def positives(matched: Tensor, truths: InstanceSets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is to be learnt from a match.
+
+    Args:
+        matched: (B, M) int64, the object of each anchor among those of its image; below 0 none.
+        truths: of the B images.
+
+    Returns:
+        (P,) int64 images, (P,) int64 anchors and (P,) int64 objects, among those of all images, of the P positives;
+        and (B, M) int64 labels: as ``matched``, but with the class for the object.
+    """
+    image, place = (matched >= 0).nonzero(as_tuple=True)
+    row = matched[image, place] + truths.offsets.to(matched.device)[image]
+    labels = matched.clone()
+    labels[image, place] = truths.labels[row]
+    return image, place, row, labels
+
+
 def best_pairs(logits: Tensor, count: int, quality: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable pairs of an anchor and a class, of each image of a batch.
 
@@ -121,6 +166,38 @@ def best_pairs(logits: Tensor, count: int, quality: Tensor | None = None) -> tup
 def rows(values: Tensor, places: Tensor) -> Tensor:
     """(B, T, V): of (B, M, V) the rows at (B, T)."""
     return values.gather(1, places[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def decide(
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    counts: Sequence[int],
+    *,
+    coder: DeltaCoder,
+    suppression: Suppression,
+    sizes: Tensor,
+) -> list[Instances]:
+    """The objects that logits and deltas of anchors tell of.
+
+    Args:
+        logits: (B, M, K).
+        deltas: (B, M, 4).
+        anchors: (M, 4).
+        counts: anchors of each level; of each the best `Suppression.candidates` pairs are looked at.
+        coder: of the deltas.
+        suppression: how they are chosen.
+        sizes: (B, 2) int64, height and width of the images.
+    """
+
+    def candidates(logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scores, places, labels = best_pairs(logits, suppression.candidates)
+        boxes = coder.decode(rows(deltas, places).float(), anchors[places])
+        return within(boxes, sizes), scores.float(), labels
+
+    levels = zip(logits.split(counts, dim=1), deltas.split(counts, dim=1), anchors.split(counts), strict=True)
+    found = [torch.cat(parts, dim=1) for parts in zip(*(candidates(*level) for level in levels), strict=True)]
+    return [suppression(*image) for image in zip(*found, strict=True)]
 
 
 def within(boxes: Tensor, sizes: Tensor) -> Tensor:
