@@ -200,6 +200,12 @@ def test_keypoints_have_places_lines_and_visibility():
     assert bare[200, 300].tolist() == [128] * 3
 
 
+def test_an_object_that_is_followed_has_the_colour_of_its_number():
+    picture = draw_instances(ground(), objects([BOX], [4]), NAMES, ids=[3])
+    assert where(picture, class_colour(2)).any()
+    assert not where(picture, class_colour(4)).any()
+
+
 def test_truth_stands_left_of_the_prediction():
     picture = draw_beside(ground(), objects([BOX], [0]), objects([], []), NAMES)
     line = where(picture, class_colour(0))

@@ -69,7 +69,13 @@ def luminance(colour: Colour) -> float:
 
 
 def draw_instances(
-    image: Pixels, objects: Instances, names: Sequence[str], *, skeleton: Skeleton | None = None, tags: bool = True
+    image: Pixels,
+    objects: Instances,
+    names: Sequence[str],
+    *,
+    skeleton: Skeleton | None = None,
+    ids: Sequence[int] | None = None,
+    tags: bool = True,
 ) -> Image.Image:
     """The objects of an image: boxes with the class and the score, masks, keypoints with their lines.
 
@@ -81,16 +87,24 @@ def draw_instances(
         objects: of this image, truth or prediction. Where there are no ``masks``, ``shapes`` are drawn.
         names: K class names.
         skeleton: the keypoints' lines; without it they are dots.
+        ids: N numbers of objects that are followed through a video. They stand in the tags instead of the scores, and
+            the colour is that of the number.
         tags: whether class and score stand at the boxes.
 
     Returns:
         An RGB picture of the image's own size, or magnified by a whole factor where it is small.
     """
     board = _Board(image)
-    board.add_masks(objects, [class_colour(label) for label in objects.labels.tolist()])
     marks = [_plain(objects, row, names) for row in range(len(objects))]
+    if ids is not None:
+        marks = [
+            replace(mark, colour=class_colour(number - 1), ending=f"#{number}")
+            for mark, number in zip(marks, ids, strict=True)
+        ]
+    colours = [mark.colour for mark in marks]
+    board.add_masks(objects, colours)
     board.add_marks(marks if tags else [replace(mark, tag="", ending="") for mark in marks])
-    board.add_keypoints(objects, [mark.colour for mark in marks], skeleton)
+    board.add_keypoints(objects, colours, skeleton)
     return board.finished()
 
 
