@@ -43,7 +43,7 @@ UNKNOWN = [
     ("digit", "neither a known data set nor a file or folder here. Did you mean 'digits'"),
     ("minst", "Did you mean 'mnist'"),
     ("phots", "Did you mean 'photos'"),
-    ("qqqqqq", "The known ones are digits, mnist"),  # nothing is near: all of them
+    ("qqqqqq", "The known ones are digits, scenes"),  # nothing is near: all of them
     ("loose/label.csv", "loose/label.csv: no such file or folder. Did you mean 'loose/labels.csv'"),
     ("photo/cat/1.png", "there is no photo. Did you mean 'photos'"),
 ]

@@ -37,7 +37,7 @@ def few(name: str, count: int) -> Dataset:
     )
 
 
-def packed(mask: np.ndarray) -> tuple[dict[str, Any], str]:
+def packed(mask: np.ndarray) -> tuple[Any, str]:
     """What pycocotools makes of a mask, and its text."""
     runs: Any = reference.encode(np.asfortranarray(mask.astype(np.uint8)))
     return runs, runs["counts"].decode()

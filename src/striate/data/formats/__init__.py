@@ -119,11 +119,27 @@ def sorted_classes(names: set[str]) -> tuple[str, ...]:
 
 def inner_name(id_: str, label: str) -> str:
     """What is left of an id after its split and class: the file's place inside its class folder."""
-    pieces = [piece for piece in PurePosixPath(id_.replace("\\", "/")).parts if piece not in ("/", "..", ".")]
+    pieces = _pieces(id_)
     if len(pieces) > 1 and pieces[0].casefold() in SPLIT_NAMES:
         pieces = pieces[1:]
     if len(pieces) > 1 and pieces[0] == label:
         pieces = pieces[1:]
+    return _safe(pieces)
+
+
+def bare_name(id_: str) -> str:
+    """What is left of an id after its split and the folder of images, in any order: of formats without classes."""
+    pieces = _pieces(id_)
+    while len(pieces) > 1 and pieces[0].casefold() in (*SPLIT_NAMES, "images", "jpegimages"):
+        pieces = pieces[1:]
+    return _safe(pieces)
+
+
+def _pieces(id_: str) -> list[str]:
+    return [piece for piece in PurePosixPath(id_.replace("\\", "/")).parts if piece not in ("/", "..", ".")]
+
+
+def _safe(pieces: Iterable[str]) -> str:
     return re.sub(r"[\[\]:*?\"<>|]+", "-", "/".join(pieces)).strip("-") or "image"
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from striate.core.instances import Polygons, RunLengths, Shape, Skeleton
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import OBJECTS, SPLIT_NAMES, inner_name, new_folder, parts, write_image
+from striate.data.formats import OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, write_image
 from striate.data.images import IMAGE_SUFFIXES
 from striate.data.objects import NO_CLASS_ID, NO_IMAGE_ID, TWICE, Found, Picture, Point, dataset_of, sizes_of
 from striate.errors import DataError
@@ -34,6 +34,7 @@ TASKS = OBJECTS
 
 _KEYS = ('"images"', '"annotations"', '"categories"')
 _HEAD_BYTES = 1 << 16  # at the start and at the end, in which the keys are looked for
+_MOST_FILES = 100  # of one folder; more are of a format with a file per image
 _ROBOFLOW = "_annotations.coco.json"
 _MIDDLE = 0.5  # of the first pixel; COCO calls it 0
 _DIGITS = 4  # of what is written, where so many say it exactly
@@ -85,12 +86,12 @@ def save(dataset: Dataset, folder: Path) -> None:
         more = {"keypoints": list(dataset.skeleton.names), "skeleton": edges}
         categories = [{**category, **more, "flips": list(dataset.skeleton.flips)} for category in categories]
     number = 0
-    for split, rows in parts(dataset, "all"):
+    for split, rows in parts(dataset, "images"):
         images: list[Json] = []
         annotations: list[Json] = []
         chosen: list[int] = rows.tolist()
         for row, (height, width) in zip(chosen, sizes_of(dataset, chosen), strict=True):
-            name = inner_name(dataset.ids[row], "images")
+            name = bare_name(dataset.ids[row])
             file = write_image(dataset, row, folder / split / name).relative_to(folder / split).as_posix()
             images.append({"id": row + 1, "file_name": file, "width": width, "height": height})
             for found in _objects(truths[row]):
@@ -227,8 +228,10 @@ def _files(folder: Path) -> list[Path]:
     """The files of the first place in which there are some."""
     places = [folder / "annotations", folder]
     for place in places:
-        if place.is_dir() and (found := sorted(file for file in place.glob("*.json") if _is_coco(file))):
-            return found
+        if place.is_dir():
+            files = sorted(place.glob("*.json"))
+            if len(files) <= _MOST_FILES and (found := [file for file in files if _is_coco(file)]):
+                return found
     inner = (folder / name for name in sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
     return [
         file
@@ -426,7 +429,7 @@ def _objects(truth: Any) -> Iterable[Json]:
 def _keypoint(x: float, y: float, seen: float) -> tuple[float, float, int]:
     if not seen:
         return 0, 0, 0
-    return round(_short(x) - _MIDDLE, 6), round(_short(y) - _MIDDLE, 6), int(seen)
+    return round(_short(x) - _MIDDLE, 9), round(_short(y) - _MIDDLE, 9), int(seen)  # 9: what 32 bits can tell apart
 
 
 def _segmentation(shape: Shape) -> Any:

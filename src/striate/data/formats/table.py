@@ -33,7 +33,7 @@ NAME = "table of images"
 EXPECTS = "a .csv or .tsv file with columns path and label, and optionally split"
 TASKS = CLASSES
 
-_PATH_NAMES = (
+PATH_NAMES = (
     "path",
     "file",
     "filename",
@@ -45,8 +45,8 @@ _PATH_NAMES = (
     "img",
     "img_path",
 )
-_LABEL_NAMES = ("label", "class", "class_name", "classname", "category", "target")
-_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+LABEL_NAMES = ("label", "class", "class_name", "classname", "category", "target")
+SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 
 _PROBE_ROWS = 100  # rows that are looked at to tell the columns
 
@@ -67,7 +67,7 @@ def recognise(path: Path) -> bool:
 
 def load(path: Path) -> Dataset:
     """See `Format.load`; a row that cannot be used is skipped and recorded with its line number."""
-    lines = _read(path)
+    lines = read_rows(path)
     columns = _columns(path, [cells for _, cells in lines[:_PROBE_ROWS]])
     skipped: list[Skipped] = []
     rows: dict[str, tuple[str, str | None, Path, list[str]]] = {}  # id -> (label, split, file, all cells)
@@ -139,7 +139,7 @@ def save(dataset: Dataset, folder: Path) -> None:
         writer.writerows(lines)
 
 
-def _read(path: Path) -> list[tuple[int, list[str]]]:
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """Every row that is not empty, with the number of the line that it ends on."""
     try:
         data = path.read_bytes()
@@ -174,18 +174,18 @@ def _columns(path: Path, rows: Sequence[list[str]]) -> _Columns:
     if not body:
         raise DataError(f"{path}: the table has a header, but no rows. Expected {EXPECTS}.")
     width = max(len(cells) for cells in body)
-    image = _named(folded, _PATH_NAMES)
+    image = _named(folded, PATH_NAMES)
     if image is None:
         image = next((c for c in range(width) if any(_is_image_name(_cell(cells, c)) for cells in body)), None)
     if image is None:
         seen = ", ".join(names) or ", ".join(rows[0])
         raise DataError(f"{path}: no column holds image files; its first row is: {seen}. Expected {EXPECTS}.")
-    split = _named(folded, _SPLIT_COLUMNS)
+    split = _named(folded, SPLIT_COLUMNS)
     if split is None and not header:
         split = next((c for c in range(width) if c != image and _is_split(body, c)), None)
     elif split is not None and not any(_cell(cells, split).casefold() in SPLIT_NAMES for cells in body):
         split = None  # called "set", say, but something else
-    label = _named(folded, _LABEL_NAMES)
+    label = _named(folded, LABEL_NAMES)
     if label is None:
         label = next((c for c in range(width) if c not in (image, split)), None)
     if label is None:
@@ -206,10 +206,15 @@ def _file(path: Path, cells: list[str], columns: _Columns) -> tuple[Path | None,
     name = cells[columns.path].strip()
     if not name:
         return None, "the path is empty"
+    return file_of(path, name), ""
+
+
+def file_of(path: Path, name: str) -> Path:
+    """The file that a table names, relative to its own folder."""
     file = path.parent / name
     if "\\" in name and not file.exists():  # written on Windows
         file = path.parent / name.replace("\\", "/")
-    return file, ""
+    return file
 
 
 def _named(folded: list[str], wanted: tuple[str, ...]) -> int | None:
