@@ -20,7 +20,7 @@ import yaml
 
 from striate.core.instances import HIDDEN, UNLABELLED, VISIBLE, Polygons, Skeleton
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, write_image
+from striate.data.formats import Part, OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, write_image
 from striate.data.formats.coco import flips_of
 from striate.data.images import IMAGE_SUFFIXES, Header
 from striate.data.objects import NO_CLASS_ID, NO_FILE, Found, Picture, Point, Size, dataset_of, headers, sizes_of
@@ -30,6 +30,9 @@ from striate.errors import DataError
 NAME = "YOLO"
 EXPECTS = "a data.yaml with names and train, or a folder with it; or a folder with images/ and labels/*.txt"
 TASKS = OBJECTS
+HOLDS: frozenset[Part] = frozenset(
+    {"polygons", "points", "hidden points", "point names", "boxes", "class names", "empty classes"}
+)
 
 _SUFFIXES = (".yaml", ".yml")
 _SPLITS = ("train", "val", "test")
@@ -58,12 +61,12 @@ def load(path: Path) -> Dataset:
     if file is None:
         root, names = path, _names_beside(path)
         images = _found_splits(path)
-        skeleton = None
+        skeleton, numbers = None, 0
     else:
         document = _document(file)
         root, names = file.parent, _names(file, document.get("names"))
         images = _stated_splits(file, document, skipped)
-        skeleton = _skeleton(file, document)
+        skeleton, numbers = _skeleton(file, document)
     pairs = [(split, image) for split, files in images for image in files]
     seen = list(headers([image for _, image in pairs]))
     pictures: list[Picture] = []
@@ -80,7 +83,7 @@ def load(path: Path) -> Dataset:
             continue
         for number, line in _lines(labels):
             try:
-                found = _object(line, header.size, skeleton)
+                found = _object(line, header.size, skeleton, numbers)
                 if found.label < 0 or (names is not None and found.label >= len(names)):
                     raise ValueError(f"{NO_CLASS_ID} number {found.label}")
             except ValueError as error:
@@ -106,7 +109,7 @@ def save(dataset: Dataset, folder: Path) -> None:
     """See `Format.save`; writes ``data.yaml``, ``images/<split>/`` and ``labels/<split>/``.
 
     Where every object has a mask of polygons, each a single ring, and there are no points, polygons are written rather
-    than boxes: read back, boxes are those around the polygons. What `striate.data.carry.losses` lists is not written.
+    than boxes: read back, boxes are those around the polygons. What `striate.data.convert.losses` lists is not written.
     """
     folder = new_folder(folder)
     truths = dataset.instances
@@ -222,13 +225,14 @@ def _names_beside(folder: Path) -> list[str] | None:
     return None
 
 
-def _skeleton(file: Path, document: Yaml) -> Skeleton | None:
+def _skeleton(file: Path, document: Yaml) -> tuple[Skeleton | None, int]:
+    """What the points mean, and how many numbers each has."""
     shape = document.get("kpt_shape")
     if shape is None:
-        return None
+        return None, 0
     if not isinstance(shape, list) or len(cast("list[Any]", shape)) != 2 or shape[1] not in (2, 3):
         raise DataError(f"{file}: its kpt_shape is {shape!r}. Expected the number of points, and 2 or 3.")
-    count = int(shape[0])
+    count, numbers = int(shape[0]), int(shape[1])
     stated = document.get("kpt_names")
     if isinstance(stated, Mapping):  # of each class
         stated = next(iter(cast("Mapping[Any, Any]", stated).values()), None)
@@ -236,10 +240,10 @@ def _skeleton(file: Path, document: Yaml) -> Skeleton | None:
     names = tuple(str(name) for name in cast("list[Any]", stated)) if named else tuple(map(str, range(count)))
     flips = document.get("flip_idx")
     if flips is None:
-        return Skeleton(names=names, flips=flips_of(names))
+        return Skeleton(names=names, flips=flips_of(names)), numbers
     if not isinstance(flips, list) or sorted(cast("list[Any]", flips)) != list(range(count)):
         raise DataError(f"{file}: its flip_idx is {flips!r}. Expected each number from 0 to {count - 1} once.")
-    return Skeleton(names=names, flips=tuple(cast("list[int]", flips)))
+    return Skeleton(names=names, flips=tuple(cast("list[int]", flips))), numbers
 
 
 def _stated_splits(file: Path, document: Yaml, skipped: list[Skipped]) -> list[tuple[str | None, list[Path]]]:
@@ -299,7 +303,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _object(line: str, size: Size, skeleton: Skeleton | None) -> Found:
+def _object(line: str, size: Size, skeleton: Skeleton | None, each: int) -> Found:
     height, width = size
     try:
         label, *numbers = (float(cell) for cell in line.split())
@@ -319,9 +323,9 @@ def _object(line: str, size: Size, skeleton: Skeleton | None) -> Found:
     points = None
     if skeleton is not None:
         count = len(skeleton.names)
-        if len(numbers) not in (4 + 2 * count, 4 + 3 * count):
-            raise ValueError(f"has {len(numbers) + 1} numbers, expected {5 + 2 * count} or {5 + 3 * count}")
-        points = _points(numbers[4:], len(numbers) == 4 + 3 * count, size)
+        if len(numbers) != 4 + each * count:
+            raise ValueError(f"has {len(numbers) + 1} numbers, expected {5 + each * count} as kpt_shape says")
+        points = _points(numbers[4:], each, size)
     x, y, w, h = numbers[:4]
     _check_shares(numbers[:4])
     return Found(
@@ -336,13 +340,12 @@ def _check_shares(numbers: Sequence[float]) -> None:
         raise ValueError(f"has {max(numbers):g} where shares of the image, 0 to 1, are expected: pixels?")
 
 
-def _points(numbers: Sequence[float], with_visibility: bool, size: Size) -> list[Point]:
+def _points(numbers: Sequence[float], step: int, size: Size) -> list[Point]:
     height, width = size
-    step = 3 if with_visibility else 2
     points: list[Point] = []
     for place in range(0, len(numbers), step):
         x, y = numbers[place : place + 2]
-        known = int(numbers[place + 2]) if with_visibility else UNLABELLED if x == y == 0 else VISIBLE
+        known = int(numbers[place + 2]) if step == 3 else UNLABELLED if x == y == 0 else VISIBLE
         known = known if known in (UNLABELLED, HIDDEN, VISIBLE) else VISIBLE
         points.append((x * width, y * height, known) if known else (0.0, 0.0, 0.0))
     return points
