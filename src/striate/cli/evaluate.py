@@ -34,6 +34,21 @@ def command(
             low, high = found.interval
             rows.insert(1, ("", f"95% interval {low:.4f} to {high:.4f}"))
         print_table(("metric", "value"), rows)
+        if found.speed is not None:
+            pace = found.speed
+            click.echo(
+                f"Speed: {pace['images_per_second']:g} images/s in batches of {pace['batch']}, {pace['latency_ms']:g} "
+                f"ms for one image, on {pace['device']} with {pace['threads']} threads."
+            )
+        if found.details is not None:
+            chosen = "the model file" if found.details.measured else "this split"
+            click.echo(f"Precision, recall and F1 hold at IoU 0.5 and each class' threshold, which is from {chosen}.")
+            kinds = found.details.mistakes
+            print_table(
+                ("mistake", "count", "AP50 it costs"),
+                [(name, f"{kinds.counts[name]:,}", f"{kinds.costs[name]:.4f}") for name in kinds.counts],
+                right=("count", "AP50 it costs"),
+            )
         columns = [name for name in found.per_class[0] if name != "name"]
         print_table(
             ("class", *("images" if name == "support" else name for name in columns)),

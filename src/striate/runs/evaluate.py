@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.core.annotations import Annotations
+from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
@@ -22,9 +23,11 @@ from striate.errors import DataError, UsageError, did_you_mean
 from striate.metrics.classification import ClassificationMetric
 from striate.metrics.metric import Metric
 from striate.runs.building import renumbered, says_where
+from striate.runs.detecting import DetectionDetails, details, speed
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import Prepared, device_of, evaluation_batch, readable
+from striate.tasks.detection import Detection
 from striate.tasks.task import Task
 
 SCHEMA = "striate.evaluation/1"
@@ -49,6 +52,8 @@ class Evaluated:
     indices: torch.Tensor  # (N,) int64, rows of `dataset`
     dataset: Dataset
     skipped: tuple[Skipped, ...]  # images of the split that could not be read, missing from all numbers
+    details: DetectionDetails | None = None  # of a detector
+    speed: Mapping[str, Any] | None = None  # of a detector; `striate.runs.detecting.speed`
 
     @property
     def classification(self) -> ClassificationMetric | None:
@@ -71,6 +76,8 @@ class Evaluated:
         own: dict[str, Any] = {}
         if self.interval is not None:
             own = {"top1_interval": list(self.interval)}
+        if self.details is not None:
+            own = {**self.details.to_json(), "speed": self.speed}
         return {
             "schema": SCHEMA,
             "task": self.task,
@@ -249,13 +256,21 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         )
     assert found.predictions is not None
     assert found.truths is not None
+    rows: Sequence[Mapping[str, Any]] = found.metric.per_class(card.classes)
+    looked_at, pace = None, None
+    if isinstance(task, Detection):
+        assert isinstance(found.predictions, InstanceSets)
+        assert isinstance(found.truths, InstanceSets)
+        looked_at = details(found.predictions, found.truths, card.classes, task.thresholds)
+        rows = [{**row, **more} for row, more in zip(rows, looked_at.rows(), strict=True)]
+        pace = speed(task, next(batches.epoch(0)))
     return Evaluated(
         task=task.name,
         headline=task.headline,
         split=split,
         samples=len(found.indices),
         metrics=found.metric.compute(),
-        per_class=found.metric.per_class(card.classes),
+        per_class=rows,
         classes=card.classes,
         metric=found.metric,
         held_out=_held_out(split, splits.fingerprints, _known(card)),
@@ -264,6 +279,8 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         indices=found.indices,
         dataset=dataset,
         skipped=skipped,
+        details=looked_at,
+        speed=pace,
     )
 
 

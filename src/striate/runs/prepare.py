@@ -32,6 +32,7 @@ from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.timm_provider import is_timm
 from striate.runs.building import (
     SMALL_BACKBONE,
+    SMALL_SCENE,
     build,
     check_labels,
     check_truths,
@@ -492,7 +493,7 @@ def _size(resolved: Resolved, seen: _Seen) -> tuple[Resolved, tuple[int, int]]:
     _, height, width = published_for(settings.model)[0]
     if native is not None:
         size, source = native, "model"
-    elif seen.size is not None and max(seen.size) <= SMALL:
+    elif seen.size is not None and max(seen.size) <= (SMALL_SCENE if says_where(settings.task) else SMALL):
         size = _upwards(settings.model, seen.size)
         source = "data" if size == seen.size else "model"
     elif max(height, width) > SMALL:
