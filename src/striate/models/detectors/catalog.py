@@ -9,7 +9,7 @@ from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import centernet, detr, efficientdet, faster_rcnn, fcos, retinanet, ssd
+from striate.models.detectors import centernet, detr, efficientdet, faster_rcnn, fcos, retinanet, ssd, yolo
 from striate.models.weights import Origin
 
 
@@ -40,6 +40,22 @@ class DetectorArchitecture:
 
 
 DETECTORS: dict[str, DetectorArchitecture] = {
+    # Redmon et al. 2016
+    "yolov1": DetectorArchitecture(
+        build=partial(yolo.build, "yolov1"),
+        summary="a grid of 7x7 cells that answer for objects (Redmon et al. 2016)",
+        backbone="darknet_yolo",
+        size=(448, 448),
+        classes=20,
+        multiple=64,
+    ),
+    "yolo": DetectorArchitecture(
+        build=partial(yolo.build, "yolo"),
+        summary="YOLO in small, on any backbone, with cells of 32x32 pixels (Redmon et al. 2016)",
+        backbone="resnet18",
+        size=(224, 224),
+        classes=20,
+    ),
     # Liu et al. 2016
     "ssd300": DetectorArchitecture(
         build=partial(ssd.build, "ssd300"),
