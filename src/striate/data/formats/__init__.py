@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from PIL import Image
@@ -30,6 +30,24 @@ SPLIT_NAMES = {
 CLASSES = ("classification",)  # the tasks of formats whose truth is of whole images
 OBJECTS = ("localization", "keypoints", "detection")  # and of those whose truth says where
 
+# What a format may be able to hold, beside images and their classes or boxes.
+Part = Literal[
+    "masks",
+    "polygons",  # one ring for each object, and nothing else
+    "areas",
+    "crowds",
+    "ignored",
+    "points",
+    "hidden points",
+    "point names",
+    "lines",
+    "boxes",  # those that are not simply around the points
+    "class names",
+    "empty classes",
+    "groups",
+    "licence",
+]
+
 
 class Format(Protocol):
     """What every module of this package offers."""
@@ -47,6 +65,11 @@ class Format(Protocol):
     @property
     def TASKS(self) -> tuple[str, ...]:  # noqa: N802
         """The tasks whose truths it holds: `CLASSES` or `OBJECTS`."""
+        ...
+
+    @property
+    def HOLDS(self) -> frozenset[Part]:  # noqa: N802
+        """What it can hold, for the report of what is lost."""
         ...
 
     def recognise(self, path: Path) -> bool:

@@ -11,7 +11,7 @@ import io
 from pathlib import Path
 
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, sorted_classes, write_image
+from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, sorted_classes, write_image
 from striate.data.formats.table import LABEL_NAMES, PATH_NAMES, SPLIT_COLUMNS, file_of, read_rows
 from striate.data.images import Header
 from striate.data.objects import Box, Found, Picture, dataset_of, headers
@@ -20,6 +20,7 @@ from striate.errors import DataError
 NAME = "table of boxes"
 EXPECTS = "a .csv or .tsv file with columns image, label and x1, y1, x2, y2 (or xmin ..., or x, y, w, h)"
 TASKS = OBJECTS
+HOLDS: frozenset[Part] = frozenset({"boxes", "class names", "ignored", "crowds"})
 
 _CORNERS = (
     ("x1", "y1", "x2", "y2"),

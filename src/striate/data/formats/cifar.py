@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, ImageArrays, Indices
-from striate.data.formats import CLASSES, new_folder, parts
+from striate.data.formats import CLASSES, Part, new_folder, parts
 from striate.errors import DataError
 
 NAME = "CIFAR binary"
 EXPECTS = "a folder with data_batch_1.bin ... and test_batch.bin (CIFAR-10), or train.bin and test.bin (CIFAR-100)"
 TASKS = CLASSES
+HOLDS: frozenset[Part] = frozenset({"class names", "empty classes"})
 
 _PIXELS = 3 * 32 * 32
 _TEN = re.compile(r"(data_batch_[0-9]+|test_batch)\.bin")

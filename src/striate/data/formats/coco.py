@@ -23,7 +23,7 @@ import numpy as np
 
 from striate.core.instances import Polygons, RunLengths, Shape, Skeleton
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, write_image
+from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, write_image
 from striate.data.images import IMAGE_SUFFIXES
 from striate.data.objects import NO_CLASS_ID, NO_IMAGE_ID, TWICE, Found, Picture, Point, dataset_of, sizes_of
 from striate.errors import DataError
@@ -31,6 +31,23 @@ from striate.errors import DataError
 NAME = "COCO JSON"
 EXPECTS = "a .json file with images, annotations and categories, or a folder with such files in it or in annotations/"
 TASKS = OBJECTS
+HOLDS: frozenset[Part] = frozenset(
+    {
+        "masks",
+        "polygons",
+        "areas",
+        "crowds",
+        "ignored",
+        "points",
+        "hidden points",
+        "point names",
+        "lines",
+        "boxes",
+        "class names",
+        "empty classes",
+        "licence",
+    }
+)
 
 _KEYS = ('"images"', '"annotations"', '"categories"')
 _HEAD_BYTES = 1 << 16  # at the start and at the end, in which the keys are looked for

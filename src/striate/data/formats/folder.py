@@ -16,6 +16,7 @@ from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.formats import (
     CLASSES,
     SPLIT_NAMES,
+    Part,
     inner_name,
     new_folder,
     parts,
@@ -29,6 +30,7 @@ from striate.errors import DataError
 NAME = "folder of classes"
 EXPECTS = "one sub-folder with images per class, or train/, val/ and test/ with such folders in them"
 TASKS = CLASSES
+HOLDS: frozenset[Part] = frozenset({"class names"})
 
 
 def recognise(path: Path) -> bool:

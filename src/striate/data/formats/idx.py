@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from striate.core.annotations import Classifications
 from striate.data.dataset import Dataset, ImageArrays, Indices
-from striate.data.formats import CLASSES, new_folder, parts
+from striate.data.formats import CLASSES, Part, new_folder, parts
 from striate.errors import DataError
 
 NAME = "IDX"
 EXPECTS = "a folder with train-images-idx3-ubyte and train-labels-idx1-ubyte, gzipped or not"
 TASKS = CLASSES
+HOLDS: frozenset[Part] = frozenset({"class names", "empty classes"})
 
 _IMAGES = re.compile(r"(?P<stem>.*?)(?P<split>train|t10k|test|val)-images[.-]idx3-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
 _SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val"}

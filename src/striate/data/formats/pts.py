@@ -14,7 +14,7 @@ from pathlib import Path
 
 from striate.core.instances import VISIBLE, Skeleton
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, write_image
+from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, write_image
 from striate.data.images import IMAGE_SUFFIXES
 from striate.data.objects import Found, Picture, Point, dataset_of
 from striate.errors import DataError
@@ -22,6 +22,7 @@ from striate.errors import DataError
 NAME = "points in .pts files"
 EXPECTS = "a folder with images and a .pts file of landmarks beside each, at any depth"
 TASKS = OBJECTS
+HOLDS: frozenset[Part] = frozenset({"points"})
 
 _SHIFT = 0.5  # from the middle of the first pixel as 1 to it as 0.5
 _LOOKED_AT = 50  # entries of each folder, to recognise the format

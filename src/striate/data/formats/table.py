@@ -19,6 +19,7 @@ from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.formats import (
     CLASSES,
     SPLIT_NAMES,
+    Part,
     inner_name,
     new_folder,
     parts,
@@ -32,6 +33,7 @@ from striate.errors import DataError
 NAME = "table of images"
 EXPECTS = "a .csv or .tsv file with columns path and label, and optionally split"
 TASKS = CLASSES
+HOLDS: frozenset[Part] = frozenset({"class names", "groups"})
 
 PATH_NAMES = (
     "path",

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, sorted_classes, write_image
+from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, sorted_classes, write_image
 from striate.data.images import IMAGE_SUFFIXES
 from striate.data.objects import NO_FILE, Found, Picture, dataset_of, sizes_of
 
 NAME = "Pascal VOC"
 EXPECTS = "a folder with Annotations/*.xml and JPEGImages/, or .xml files of boxes among their images"
 TASKS = OBJECTS
+HOLDS: frozenset[Part] = frozenset({"boxes", "class names", "ignored"})
 
 _SETS = ("train", "val", "test")
 _HEAD_BYTES = 4096

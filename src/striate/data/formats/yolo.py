@@ -20,7 +20,7 @@ import yaml
 
 from striate.core.instances import HIDDEN, UNLABELLED, VISIBLE, Polygons, Skeleton
 from striate.data.dataset import Dataset, Skipped
-from striate.data.formats import Part, OBJECTS, SPLIT_NAMES, bare_name, new_folder, parts, write_image
+from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, write_image
 from striate.data.formats.coco import flips_of
 from striate.data.images import IMAGE_SUFFIXES, Header
 from striate.data.objects import NO_CLASS_ID, NO_FILE, Found, Picture, Point, Size, dataset_of, headers, sizes_of
