@@ -20,8 +20,8 @@ which counts 1 for offsets and 0.1 for sizes (equation 4). All are divided by th
 A cell that is no cooler than its eight neighbours is an object: the 100 hottest are the answer. Nothing is suppressed.
 
 Sizes are in cells, that is in quarters of pixels, as in the authors' code. A backbone that ends at stride 4, as an
-hourglass does, has no neck; of an hourglass every stack has heads, training adds up their losses and detection reads
-the last.
+hourglass does, has no neck; of an hourglass every stack has heads (of 256), whose losses are averaged, and detection
+reads the last.
 
 Differences from the authors' code: it divides the losses of offsets and sizes by twice the number of objects, and
 clamps probabilities to 0.0001 from 0 and 1. What lies in a crowd or an ignored object is not taught to be cold.
@@ -38,28 +38,17 @@ from torch import Tensor, nn
 from striate.core.batch import Batch
 from striate.core.instances import Assigned, Instances
 from striate.models.contract import Backbone, Detector
+from striate.models.heads.point import PointHead
 from striate.models.necks.stride_four import STRIDE, StrideFour
 from striate.ops.boxes import clip, to_form
 from striate.ops.heatmaps import cell_boxes, draw, peaks, penalty_reduced_focal, radius
 from striate.ops.matching import set_aside, taught
 from striate.ops.suppression import Suppression
 
-WIDTH = 64  # of the heads' 3x3 convolutions, in the authors' code for ResNets
 OVERLAP = 0.7  # of the Gaussians' radius, in the authors' code
 OFFSET, SIZE = 1.0, 0.1  # weights of the losses, section 4
-FIRST_BIAS = -2.19  # of the heat: a probability of 0.1, as in CornerNet's code
 PEAKS = 100  # section 4
 OBJECTS = 5  # in an image, for `first_loss`; a guess
-
-
-class Head(nn.Sequential):
-    """One quantity for every cell."""
-
-    def __init__(self, in_channels: int, channels: int):
-        super().__init__()
-        self.add_module("conv", nn.Conv2d(in_channels, WIDTH, 3, padding=1))
-        self.add_module("act", nn.ReLU(inplace=True))
-        self.last = nn.Conv2d(WIDTH, channels, 1)
 
 
 class Heads(nn.Module):
@@ -67,15 +56,9 @@ class Heads(nn.Module):
 
     def __init__(self, in_channels: int, classes: int):
         super().__init__()
-        self.heat = Head(in_channels, classes)
-        self.offsets = Head(in_channels, 2)
-        self.sizes = Head(in_channels, 2)
-        if self.heat.last.weight.is_meta:
-            return
-        nn.init.constant_(self.heat.last.bias, FIRST_BIAS)  # pyright: ignore[reportArgumentType]
-        for head in (self.offsets, self.sizes):
-            nn.init.normal_(head.last.weight, std=0.001)
-            nn.init.zeros_(head.last.bias)  # pyright: ignore[reportArgumentType]
+        self.heat = PointHead(in_channels, classes, heat=True)
+        self.offsets = PointHead(in_channels, 2)
+        self.sizes = PointHead(in_channels, 2)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """From (B, C, h, w) to what `CenterNet.forward` gives."""
@@ -118,7 +101,7 @@ class CenterNet(Detector):
         return self.heads[-1](self.neck(self.backbone(images))[-1])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """``heat``, ``offset`` and ``size`` with their weights, summed over the stacks."""
+        """``heat``, ``offset`` and ``size`` with their weights, averaged over the stacks."""
         found = [
             {name: value.float() for name, value in heads(x).items()}
             for heads, x in zip(self.heads, self.neck(self.backbone(batch.images)), strict=True)
@@ -132,7 +115,7 @@ class CenterNet(Detector):
             offsets, sizes = (raw[name][targets.images, :, rows, columns] for name in ("offsets", "sizes"))
             sums["offset"].append(OFFSET * (offsets - targets.offsets).abs().sum())
             sums["size"].append(SIZE * (sizes - targets.sizes).abs().sum())
-        return {name: torch.stack(values).sum() / count for name, values in sums.items()}
+        return {name: torch.stack(values).mean() / count for name, values in sums.items()}
 
     def targets(self, batch: Batch, size: tuple[int, int]) -> Targets:
         """What the batch asks of maps of ``size``, h and w."""
@@ -195,7 +178,7 @@ class CenterNet(Detector):
         height, width = (side / STRIDE for side in self.size)
         cold = self.classes * height * width * 0.1**2 * -math.log(0.9) / OBJECTS
         hot = 0.9**2 * -math.log(0.1)
-        return self.neck.count * (cold + hot + OFFSET * (1 / 2 + 1 / 2) + SIZE * (height + width) / 3)
+        return cold + hot + OFFSET * (1 / 2 + 1 / 2) + SIZE * (height + width) / 3
 
 
 def build(backbone: Backbone, *, classes: int, channels: int, size: tuple[int, int]) -> CenterNet:
