@@ -7,9 +7,10 @@ from typing import Protocol
 
 from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
+from striate.models.backbones import hourglass
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import centernet, detr, efficientdet, faster_rcnn, fcos, retinanet, ssd, yolo
+from striate.models.detectors import centernet, cornernet, detr, efficientdet, faster_rcnn, fcos, retinanet, ssd, yolo
 from striate.models.weights import Origin
 
 
@@ -182,6 +183,14 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         size=(512, 512),
         classes=80,
     ),
+    # Law and Deng 2018
+    "cornernet": DetectorArchitecture(
+        build=cornernet.build,
+        summary="objects as pairs of corners, on heat maps (Law and Deng 2018)",
+        backbone="hourglass104",
+        size=(512, 512),
+        classes=80,
+    ),
 }
 
 DEFAULT = "retinanet"  # what is trained where nobody names a detector
@@ -228,7 +237,9 @@ def create_detector(
 
 
 def create_backbone(name: str, *, channels: int, size: tuple[int, int]) -> Backbone:
-    """The backbone of a network of the catalog, or of timm, with fresh weights; raises `UsageError`."""
+    """The backbone of a network of the catalog, or of timm, or an hourglass, with fresh weights; raises `UsageError`."""
+    if name in hourglass.VARIANTS:  # which has no published classifier
+        return hourglass.build(name, channels=channels)
     if timm_provider.is_timm(name):
         return timm_provider.backbone(name, channels=channels, size=size)
     return create(name, classes=2, channels=channels, size=size).backbone
