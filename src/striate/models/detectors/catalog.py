@@ -188,7 +188,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         build=cornernet.build,
         summary="objects as pairs of corners, on heat maps (Law and Deng 2018)",
         backbone="hourglass104",
-        size=(512, 512),
+        size=(512, 512),  # published with 511, whose maps have the same sizes
         classes=80,
     ),
 }
@@ -237,7 +237,7 @@ def create_detector(
 
 
 def create_backbone(name: str, *, channels: int, size: tuple[int, int]) -> Backbone:
-    """The backbone of a network of the catalog, or of timm, or an hourglass, with fresh weights; raises `UsageError`."""
+    """A backbone of the catalog, of timm, or an hourglass, with fresh weights; raises `UsageError`."""
     if name in hourglass.VARIANTS:  # which has no published classifier
         return hourglass.build(name, channels=channels)
     if timm_provider.is_timm(name):
