@@ -119,26 +119,26 @@ def join_windows(
     groups = _grouped(sorted(pairs), owners)
 
     everything = _together(parts)
-    is_cut = torch.cat([torch.empty(0, dtype=torch.bool), *cut])
+    is_cut: list[bool] = torch.cat([torch.empty(0, dtype=torch.bool), *cut]).tolist()
     scores = _scores(everything)
     order: list[int] = scores.argsort(descending=True, stable=True).tolist()
     rank = {row: place for place, row in enumerate(order)}
-    chosen: list[int] = []
-    boxes: list[Tensor] = []
-    best: list[Tensor] = []
+    chosen: list[int] = []  # whose place is taken, of each group
+    best: list[int] = []
+    hulls: dict[int, Tensor] = {}
     for group in groups:
-        rows = sorted(group, key=lambda row: rank[row])
+        rows = sorted(group, key=rank.__getitem__)
         whole = [row for row in rows if not is_cut[row]]
+        if not whole and len(rows) > 1:
+            members = everything.boxes[rows]
+            hulls[len(chosen)] = torch.cat((members[:, :2].amin(0), members[:, 2:].amax(0)))
         chosen.append(whole[0] if whole else rows[0])
-        members = everything.boxes[rows]
-        hull = torch.cat((members[:, :2].amin(0), members[:, 2:].amax(0)))
-        boxes.append(everything.boxes[whole[0]] if whole else hull)
-        best.append(scores[rows[0]])
-    if not chosen:
-        return everything
-    merged = replace(
-        everything.select(torch.tensor(chosen)), boxes=clip(torch.stack(boxes), size), scores=torch.stack(best)
-    )
+        best.append(rows[0])
+    merged = everything.select(torch.tensor(chosen, dtype=torch.int64))
+    boxes = merged.boxes.clone()
+    for place, hull in hulls.items():
+        boxes[place] = hull
+    merged = replace(merged, boxes=clip(boxes, size), scores=scores[best])
     assert merged.scores is not None
     return merged.select(nms(merged.boxes, merged.scores, merged.labels, same))
 

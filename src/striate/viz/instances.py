@@ -227,7 +227,8 @@ def draw_assigned(image: Pixels, true: Instances, assigned: Assigned, names: Seq
         pictures.append(board.finished())
         place = f"level {level}: " if len(levels) > 1 else ""
         captions.append(f"{place}{_number(assigned.kind, len(there))} for {_number('object', len(answered))}")
-    alone = [f"{names[label]} {row + 1}" for row, label in enumerate(true.labels.tolist()) if row not in set(owners)]
+    labels: list[int] = true.labels.tolist()
+    alone = [f"{one_line(names[label])} #{row + 1}" for row, label in enumerate(labels) if row not in set(owners)]
     note = f"no {assigned.kind} answers for {', '.join(alone)}" if alone else ""
     return _side_by_side(pictures, captions, columns=min(len(pictures), 3), note=note)
 
@@ -253,7 +254,7 @@ def _plain(objects: Instances, row: int, names: Sequence[str], *, numbered: bool
         box=objects.boxes[row].tolist(),
         colour=class_colour(label),
         tag=one_line(names[label]),
-        ending=str(row + 1) if numbered else ending,
+        ending=f"#{row + 1}" if numbered else ending,
         style="dashed" if dashed else "thin" if thin else "solid",
     )
 
@@ -405,15 +406,22 @@ class _Board:
     def add_answers(self, boxes: Sequence[Sequence[float]], colours: Sequence[Colour], *, filled: bool) -> None:
         """Anchors and their like: filled cells, or thin boxes; a dot in the middle of each."""
         kept = [(self._corners(box), box, colour) for box, colour in zip(boxes, colours, strict=True) if _finite(box)]
+        if not kept:
+            return
         if filled:
             for (x1, y1, x2, y2), _, colour in kept:
                 size = max(1, round(x2) - round(x1)), max(1, round(y2) - round(y1))
                 self.picture.paste(
                     Image.new("RGB", size, colour), (round(x1), round(y1)), Image.new("L", size, round(255 * VEIL))
                 )
-        for place, _, colour in kept:
-            x1, y1, x2, y2 = place
-            self.draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=1)
+        outlined = self.picture.copy()
+        lines = ImageDraw.Draw(outlined)
+        for (x1, y1, x2, y2), _, colour in kept:
+            lines.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=1)
+        # Many boxes are paler than few, so that what they are of can still be seen.
+        self.picture.paste(
+            outlined, mask=Image.new("L", outlined.size, round(255 * min(1.0, max(0.5, 20 / len(kept)))))
+        )
         for _, (x1, y1, x2, y2), colour in kept:
             x, y = (x1 + x2) / 2 * self.scale[0], (y1 + y2) / 2 * self.scale[1]
             self._disc(x, y, self.line + self.under, UNDER)
@@ -482,7 +490,9 @@ def _passed_over(true: Instances) -> list[bool]:
 
 
 def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    if count == 1:
+        return word
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}es" if word.endswith("x") else f"{word}s"
 
 
 def _number(word: str, count: int) -> str:
