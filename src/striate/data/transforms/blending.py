@@ -23,7 +23,7 @@ def mixed(images: Tensor, truths: InstanceSets, partners: Tensor, share: Tensor)
     The images keep their geometry. The objects of both count in full: the authors weigh their losses by the shares.
 
     Args:
-        images: (B, C, H, W) uint8 or float32.
+        images: (B, C, H, W) uint8, or float32, which is changed in place.
         truths: of the images.
         partners: (B,) int64, on the CPU; an image that is its own partner stays as it is.
         share: (B,) float32, of the image itself; 1: it stays as it is.
@@ -32,10 +32,11 @@ def mixed(images: Tensor, truths: InstanceSets, partners: Tensor, share: Tensor)
         (B, C, H, W) float32, and the truths.
     """
     both = (share < 1) & (partners != torch.arange(len(partners)))
-    weights = share.to(images.device).view(-1, 1, 1, 1)
+    rows = both.nonzero()[:, 0]
+    here, there = rows.to(images.device), partners[rows].to(images.device)
     floats = images.to(torch.float32)
-    blended = torch.lerp(floats[partners.to(images.device)], floats, weights)
-    return blended, gathered(truths, *_pairs(partners, both))[0]
+    blended = torch.lerp(floats[there], floats[here], share[rows].to(images.device).view(-1, 1, 1, 1))
+    return floats.index_copy_(0, here, blended), gathered(truths, *_pairs(partners, both))[0]
 
 
 def pasted(
@@ -86,8 +87,10 @@ def pasted(
 
     cover = torch.zeros(len(images), *masks.shape[1:], dtype=torch.int16, device=masks.device)
     covered = cover.index_add_(0, owners[picked], masks[picked].to(torch.int16)) > 0
-    at = covered.to(images.device)[:, None]
-    images = torch.where(at, images[partners.to(images.device)], images)
+    rows = chosen.nonzero()[:, 0]
+    here, there = rows.to(images.device), partners[rows].to(images.device)
+    at = covered[rows.to(covered.device)].to(images.device)[:, None]
+    images = images.index_copy(0, here, torch.where(at, images[there], images[here]))
 
     rest = torch.where(picked[:, None, None], masks, masks & ~covered[owners])
     before, after = masks.flatten(1).sum(1), rest.flatten(1).sum(1)

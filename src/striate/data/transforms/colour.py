@@ -109,7 +109,12 @@ class ColourJitter:
             self._drawn(draws, (-self.channel_shift, self.channel_shift), 0) if self.channel_shift else None,
         )
         if self.hue and images.shape[1] == 3:
-            return shift_hue(changed, self._drawn(draws, (-self.hue, self.hue), 0))
+            turns = self._drawn(draws, (-self.hue, self.hue), 0)
+            # A few at a time, so that what lies between stays in the cache.
+            few = max(1, CACHED // changed[0].numel()) if changed.device.type == "cpu" else len(changed)
+            for rows in turns.nonzero()[:, 0].split(few):
+                here = rows.to(changed.device)
+                changed.index_copy_(0, here, shift_hue(changed[here], turns[rows]))
         return changed
 
     def _drawn(self, draws: Draws, span: tuple[float, float], nothing: float) -> Tensor:

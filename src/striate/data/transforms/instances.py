@@ -33,7 +33,7 @@ from striate.data.transforms.affine import Motion, inverted, joined, window_maps
 from striate.data.transforms.blending import PICKS, mixed, pasted
 from striate.data.transforms.colour import ColourJitter
 from striate.data.transforms.draws import Draws
-from striate.data.transforms.iou_crop import crops, draw_crops
+from striate.data.transforms.iou_crop import chosen_crops, draw_crops
 from striate.data.transforms.mosaic import GROUP, draw_tiles, pyramid_levels, show
 from striate.data.transforms.moved import Scenes
 from striate.data.transforms.policy import Factors, Step, parse
@@ -215,7 +215,7 @@ class InstanceAugmentation:
             boxes, owners = scenes.boxes(maps.to(device), size), scenes.objects.images
             if scenes.objects.crowd is not None:
                 boxes, owners = boxes[~scenes.objects.crowd], owners[~scenes.objects.crowd]
-            windows, centred = crops(draw_crops(draws), boxes, owners, size)
+            windows, centred = chosen_crops(draw_crops(draws), boxes, owners, size)
             maps = joined(maps, window_maps(windows.cpu(), size))
         stay = scenes.stay(maps.to(device), size, centred=centred, min_visible=self.min_visible)
         if self.fixed:

@@ -11,7 +11,7 @@ from striate.ops.boxes import area, overlap
 
 MINIMUM = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 2.0)  # IoU with some object; 0: any crop, 2: none, the image stays whole
 SIDES = (0.3, 1.0)  # of the image's, width and height apart: the paper's tenth of the area; torchvision's too
-RATIO = 2  # the largest width / height and height / width, as shares of the image's
+RATIO = 2  # the largest width / height and height / width, in pixels
 TRIALS = 40  # torchvision's; the authors take 50
 ROUNDS = 4  # torchvision goes on until something fits; after these the image stays whole
 
@@ -21,7 +21,7 @@ def draw_crops(draws: Draws) -> Tensor:
     return draws.uniform(0, 1, ROUNDS, 1 + 4 * TRIALS)
 
 
-def crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def chosen_crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The part of each image that is shown.
 
     In each round a minimum is drawn, and the first crop that has the centre of an object inside and, among objects with
@@ -42,7 +42,7 @@ def crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, int]) -
     minimum = torch.tensor(MINIMUM, device=device)[(drawn[:, :, 0] * len(MINIMUM)).long().clamp(max=len(MINIMUM) - 1)]
     trials = drawn[:, :, 1:].view(count, ROUNDS, TRIALS, 4)
     sides = SIDES[0] + trials[..., :2] * (SIDES[1] - SIDES[0])
-    ratio = sides[..., 0] / sides[..., 1]
+    ratio = sides[..., 0] / sides[..., 1] * (size[1] / size[0])
     corner = trials[..., 2:] * (1 - sides)
     windows = torch.cat((corner, corner + sides), dim=3) * whole.repeat(2)  # (B, ROUNDS, TRIALS, 4)
 

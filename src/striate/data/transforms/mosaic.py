@@ -7,8 +7,10 @@ global batch is the seed of one mosaic with all four in an order of its own; the
 Letters: B images, C channels, H height, W width, G groups, S images of a group.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ from striate.data.transforms.geometry import warp
 GROUP = 4  # images of a mosaic: upper left, upper right, lower left, lower right
 CENTRE = (0.2, 0.8)  # of width and height: `min_offset` of the authors' darknet
 LEVELS = 3  # of a pyramid, at most
+FEW = 1 << 20  # pixels that are worked on at a time: more would not stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +46,17 @@ class Tiles:
         end = torch.full_like(x, math.inf)
         corners = ((-end, -end, x, y), (x, -end, end, y), (-end, y, x, end), (x, y, end, end))
         return torch.stack([torch.stack(corner, dim=1) for corner in corners], dim=1)
+
+    def rows(self, part: slice) -> "Tiles":
+        """Those of whole groups, as if there were no others."""
+        start = part.start
+        return Tiles(
+            sources=self.sources[part] - start,
+            used=self.used[part],
+            shifts=self.shifts[part],
+            centre=self.centre[part],
+            first=self.first[part] - start,
+        )
 
 
 def draw_tiles(draws: Draws, probability: float, content: Tensor, size: tuple[int, int]) -> Tiles:
@@ -82,7 +96,8 @@ def quadrants(tiles: Tiles, inverse: Tensor, size: tuple[int, int]) -> Tensor:
         inverse: (B, 2, 3) float32, from the result to the scene.
         size: H, W.
     """
-    return _quadrants(*_places(inverse, size), tiles.centre.to(inverse.device))
+    east, south = _sides(*_places(inverse, size), tiles.centre.to(inverse.device))
+    return east.to(torch.uint8) + 2 * south.to(torch.uint8)
 
 
 def pyramid_levels(shrinks: float) -> int:
@@ -106,6 +121,20 @@ def show(images: Tensor, inverse: Tensor, *, fill: int, tiles: Tiles | None = No
     Returns:
         (B, C, H, W) float32.
     """
+    count, _, height, width = images.shape
+    if images.device.type != "cpu":
+        return _show(images, inverse, fill, tiles, levels)
+    starts = list(range(count)) if tiles is None else tiles.first.unique_consecutive().tolist()
+    # Whole groups, a few at a time.
+    starts = [*starts[:: max(1, FEW // (height * width * (1 if tiles is None else GROUP)))], count]
+    shown = torch.empty(images.shape, dtype=torch.float32)
+    for part in itertools.starmap(slice, pairwise(starts)):
+        shown[part] = _show(images[part], inverse[part], fill, tiles and tiles.rows(part), levels)
+    return shown
+
+
+def _show(images: Tensor, inverse: Tensor, fill: int, tiles: Tiles | None, levels: int) -> Tensor:
+    """All of what `show` does."""
     if tiles is None and levels == 0:
         return warp(images, inverse, fill="constant", value=fill)
     count, channels, height, width = images.shape
@@ -134,25 +163,31 @@ def show(images: Tensor, inverse: Tensor, *, fill: int, tiles: Tiles | None = No
 
     # From a place in the result to one in the scene, in the image, in its half, in the tall image.
     chosen = torch.log2(magnification(inverse)).clamp(0, levels).floor().long()
+    smaller = 0.5**chosen
     highs, begins = torch.tensor(rows)[chosen], torch.tensor(starts)[chosen]
     wides = torch.tensor([level.shape[3] for level in pyramid])[chosen]
-    if tiles is None:
-        table = torch.stack((torch.zeros(count), torch.zeros(count), begins + 1.0), dim=1)[:, :, None]
-    else:
-        tops = begins[:, None] + (tiles.sources - first[:, None]) * highs[:, None] + 1
-        table = torch.cat((tiles.shifts.transpose(1, 2), tops[:, None]), dim=1)
-    table = table.to(device)  # (B, 3, 1 or 4): shift across, shift down, row of the first pixel
     x, y = _places(inverse.to(device), (height, width))
     if tiles is None:
-        across, down, top = table.unsqueeze(3).unbind(1)
+        across, down, top = torch.zeros(()), torch.zeros(()), begins + 1.0
+        across, down, top = across.to(device), down.to(device), top.to(device)[:, None, None]
     else:
-        shown = _quadrants(x, y, tiles.centre.to(device)).long().view(count, 1, -1)
-        across, down, top = table.gather(2, shown.expand(-1, 3, -1)).view(count, 3, height, width).unbind(1)
-    smaller = (0.5**chosen).to(device)[:, None, None]
-    edge_x, edge_y = wides.to(device)[:, None, None], (highs - 2).to(device)[:, None, None]
-    x = ((x - across) * smaller - 0.5).clamp(min=-1).minimum(edge_x) + 1
-    y = ((y - down) * smaller - 0.5).clamp(min=-1).minimum(edge_y) + top
-    grid = torch.stack(((2 * x + 1) / tall.shape[3] - 1, (2 * y + 1) / tall.shape[2] - 1), dim=3)
+        east, south = _sides(x, y, tiles.centre.to(device))
+        tops = begins[:, None] + (tiles.sources - first[:, None]) * highs[:, None] + 1
+        table = torch.cat((tiles.shifts, tops[:, :, None]), dim=2).to(device)[..., None, None].unbind(1)
+        fields: list[Tensor] = []
+        for upper_left, upper_right, lower_left, lower_right in zip(*(tile.unbind(1) for tile in table), strict=True):
+            fields.append(
+                torch.where(
+                    south, torch.where(east, lower_right, lower_left), torch.where(east, upper_right, upper_left)
+                )
+            )
+        across, down, top = fields
+    smaller, wides, highs = (values.to(device)[:, None, None] for values in (smaller, wides, highs))
+    grid = torch.empty(count, height, width, 2, device=device)
+    x = ((x - across) * smaller).sub_(0.5).clamp_(min=-1).minimum(wides).add_(1.5)
+    torch.sub(x.mul_(2 / tall.shape[3]), 1, out=grid[..., 0])
+    y = ((y - down) * smaller).sub_(0.5).clamp_(min=-1).minimum(highs - 2).add_(top).add_(0.5)
+    torch.sub(y.mul_(2 / tall.shape[2]), 1, out=grid[..., 1])
 
     place = (group * group_size + slot).to(device)
     if not full:
@@ -164,16 +199,16 @@ def show(images: Tensor, inverse: Tensor, *, fill: int, tiles: Tiles | None = No
 
 
 def _places(inverse: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The place in the scene of each pixel's centre, x and y in pixels: (B, H, W) each."""
+    """The place in the scene of each pixel's centre, x and y in pixels; each (B, H, W)."""
     height, width = size
     x = torch.arange(width, device=inverse.device, dtype=torch.float32) - (width - 1) / 2
     y = torch.arange(height, device=inverse.device, dtype=torch.float32) - (height - 1) / 2
     across = inverse[:, :, 0, None] * x
     down = inverse[:, :, 1, None] * y + inverse[:, :, 2, None]
-    places = across[:, :, None, :] + down[:, :, :, None]
-    return places[:, 0] + width / 2, places[:, 1] + height / 2
+    down += torch.tensor([[width / 2], [height / 2]], device=inverse.device)
+    return across[:, 0, None, :] + down[:, 0, :, None], across[:, 1, None, :] + down[:, 1, :, None]
 
 
-def _quadrants(x: Tensor, y: Tensor, centre: Tensor) -> Tensor:
-    east, south = x >= centre[:, 0, None, None], y >= centre[:, 1, None, None]
-    return east.to(torch.uint8) + 2 * south.to(torch.uint8)
+def _sides(x: Tensor, y: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether places lie right of the centre, and below it: (B, H, W) bool each."""
+    return x >= centre[:, 0, None, None], y >= centre[:, 1, None, None]
