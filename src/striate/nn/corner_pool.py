@@ -14,8 +14,8 @@ Direction = Literal["top", "left", "bottom", "right"]
 class CornerPool(nn.Module):
     """Every place gets the maximum of itself and all that lies on one side of it.
 
-    ``top`` is where objects' upper edges show: the maximum of what lies below (equation 4, with the scan from the
-    bottom of figure 3). ``left``: of what lies to the right. ``bottom`` and ``right`` the other way round.
+    ``top`` is where objects' upper edges show: the maximum of what lies below. ``left``: of what lies to
+    the right. ``bottom`` and ``right`` the other way round.
 
     Args:
         direction: one of the four.
@@ -28,7 +28,7 @@ class CornerPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (B, C, H, W) to the same."""
-        # By steps that double, not by cummax: exports know no such operation, and its gradient is not deterministic.
+        # By steps that double, not by cummax: a few maxima of whole maps, which every format of exports has.
         side, step = x.shape[self.dim], 1
         while step < side:
             before, after = x.narrow(self.dim, 0, side - step), x.narrow(self.dim, step, side - step)

@@ -10,15 +10,15 @@ Law, Deng: "CornerNet: Detecting Objects as Paired Keypoints", ECCV 2018, arXiv 
       embedding  3x3 of 256, ReLU, 1x1: alike for two corners of one object                     1 x H/4 x W/4
       offsets    3x3 of 256, ReLU, 1x1: where in the cell the corner is                         2 x H/4 x W/4
 
-AP on COCO test-dev 40.5, with an image and its mirror image (table 8).
+AP on COCO test-dev 42.2, with several scales of an image and its mirror image (abstract).
 
 The targets of the heats are Gaussians around the corners, with the radius within which corners still make boxes of an
 IoU of 0.3 (section 3.2); the loss is the penalty-reduced focal loss (equation 1). Offsets are taught at the corners, by
 smooth L1 (equations 2 and 3). Embeddings of an object's corners are pulled together (equation 4) and those of different
-objects of an image pushed apart, up to a distance of 1 (equation 5). Pull and push count 0.1 (equation 10). Each stack
+objects of an image pushed apart, up to a distance of 1 (equation 5). Pull and push count 0.1 (section 4.1). Each stack
 has its own branches; losses are averaged over stacks.
 
-Decoding (section 3.5): the 100 hottest peaks of either kind; pairs of one class, the right way round, whose embeddings
+Decoding (section 4.2): the 100 hottest peaks of either kind; pairs of one class, the right way round, whose embeddings
 differ by 0.5 at most; their score is the mean, so that one hot corner alone can make 0.5; soft-NMS; the best 100.
 
 Another backbone than an hourglass comes in through up-convolutions (`striate.models.necks.stride_four`); the branches
@@ -54,8 +54,8 @@ from striate.ops.suppression import Suppression
 OVERLAP = 0.3  # of the Gaussians' radius, section 3.2
 PULL, PUSH, OFFSET = 0.1, 0.1, 1.0  # weights of the losses, section 4.1
 APART = 1.0  # the distance to which embeddings are pushed, section 3.3
-CORNERS = 100  # of either kind, section 3.5
-ALIKE = 0.5  # the largest distance of embeddings in a pair, section 3.5
+CORNERS = 100  # of either kind, section 4.2
+ALIKE = 0.5  # the largest distance of embeddings in a pair, section 4.2
 PAIRS = 1000  # that soft-NMS looks at, in the authors' code
 OBJECTS = 5  # in an image, for `first_loss`; a guess
 
@@ -148,7 +148,7 @@ class CornerNet(Detector):
         return self.heads[-1](self.neck(self.backbone(images))[-1])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """``heat``, ``pull``, ``push`` and ``offset`` with their weights, averaged over the stacks (equation 10)."""
+        """``heat``, ``pull``, ``push`` and ``offset`` with their weights, averaged over the stacks (section 4.1)."""
         found = [
             {name: value.float() for name, value in heads(x).items()}
             for heads, x in zip(self.heads, self.neck(self.backbone(batch.images)), strict=True)
