@@ -74,6 +74,7 @@ class Instances:
 
 
 _COLUMNS = tuple(field.name for field in fields(Instances))
+_MARKS = ("crowd", "ignore")  # None says that no object has them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,18 +168,21 @@ class InstanceSets:
 
     @staticmethod
     def concatenate(parts: "Sequence[InstanceSets]") -> "InstanceSets":
-        """All images of ``parts`` in order. A column stays where every part that has objects has it."""
+        """All images of ``parts`` in order; columns as in `of`."""
         full = [part for part in parts if len(part.boxes)] or parts[:1]
         return InstanceSets(
             offsets=_offsets(torch.cat([part.counts for part in parts])),
-            **{name: _joined([getattr(part, name) for part in full]) for name in _COLUMNS},
+            **{name: _joined(full, name) for name in _COLUMNS},
         )
 
     @staticmethod
     def of(images: Sequence[Instances]) -> "InstanceSets":
-        """Instances per image, packed. A column stays where every image that has objects has it."""
+        """Instances per image, packed.
+
+        A column stays where every image that has objects has it; crowds and ignored objects, where any has.
+        """
         full = [image for image in images if len(image)] or images[:1]
-        columns = {name: _joined([getattr(image, name) for image in full]) for name in _COLUMNS}
+        columns = {name: _joined(full, name) for name in _COLUMNS}
         if not images:
             columns |= {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
         return InstanceSets(offsets=_offsets(torch.tensor([len(image) for image in images])), **columns)
@@ -214,9 +218,15 @@ def _moved(column: Any, device: torch.device | str) -> Any:
     return column.to(device, non_blocking=True) if isinstance(column, Tensor) else column
 
 
-def _joined(columns: Sequence[Any]) -> Any:
+def _joined(parts: Sequence[Instances | InstanceSets], name: str) -> Any:
+    columns = [getattr(part, name) for part in parts]
+    if name in _MARKS and any(column is not None for column in columns):
+        columns = [
+            torch.zeros(len(part.boxes), dtype=torch.bool, device=part.boxes.device) if column is None else column
+            for part, column in zip(parts, columns, strict=True)
+        ]
     if not columns or any(column is None for column in columns):
         return None
     if isinstance(columns[0], Tensor):
-        return torch.cat(list(columns))
+        return torch.cat(columns)
     return tuple(shape for column in columns for shape in column)
