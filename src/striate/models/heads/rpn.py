@@ -96,9 +96,10 @@ class RPN(nn.Module):
         """Objectness and deltas of every anchor.
 
         Args:
-            maps: L of (B, channels, H, W), fine to coarse.
+            maps: L of (B, channels, H, W), fine to coarse; what comes after them is not read.
             size: height and width of the input in pixels.
         """
+        maps = maps[: len(self.numbers.anchors.sizes)]
         objectness: list[Tensor] = []
         deltas: list[Tensor] = []
         for one in maps:
