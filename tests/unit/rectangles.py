@@ -1,0 +1,61 @@
+"""Eight images that a detector can learn by heart: coloured rectangles on noise."""
+
+import torch
+
+from striate.core.batch import Batch
+from striate.core.instances import Instances, InstanceSets
+from striate.ops.boxes import iou
+
+COLOURS = torch.tensor([[2.0, -1, -1], [-1.0, 2, -1], [-1.0, -1, 2]])  # one per class
+
+
+def rectangles(count=8, side=96, seed=0):
+    """A batch of ``count`` images of ``side`` x ``side`` pixels with one to three rectangles that do not overlap."""
+    generator = torch.Generator().manual_seed(seed)
+    images = 0.3 * torch.randn(count, 3, side, side, generator=generator)
+    truths = []
+    for image in images:
+        boxes, labels = torch.empty(0, 4), []
+        for _ in range(int(torch.randint(1, 4, (), generator=generator))):
+            extent = torch.randint(side // 5, side // 2, (2,), generator=generator)
+            first = (torch.rand(2, generator=generator) * (side - extent)).long()
+            box = torch.cat((first, first + extent)).float()[None]
+            if iou(boxes, box).sum() > 0:
+                continue
+            label = int(torch.randint(3, (), generator=generator))
+            x1, y1, x2, y2 = box[0].long().tolist()
+            image[:, y1:y2, x1:x2] = COLOURS[label][:, None, None]
+            boxes, labels = torch.cat((boxes, box)), [*labels, label]
+        truths.append(Instances(boxes=boxes, labels=torch.tensor(labels)))
+    sizes = torch.tensor([[side, side]] * count)
+    return Batch(images=images, sizes=sizes, truths=InstanceSets.of(truths), indices=torch.arange(count))
+
+
+def share_found(network, batch, score=0.5):
+    """Of all objects and confident predictions, the share that are pairs: same class, IoU of at least a half."""
+    network.eval()
+    with torch.no_grad():
+        found = network.detect(batch.images, batch.sizes)
+    pairs = total = 0
+    for own, truth in zip(found, batch.instances, strict=True):
+        own = own.select(own.scores >= score)
+        same = (iou(truth.boxes, own.boxes) >= 0.5) & (truth.labels[:, None] == own.labels[None])
+        hits = int(same.any(dim=1).sum())
+        pairs += hits
+        total += len(truth) + max(len(own) - hits, 0)
+    return pairs / total
+
+
+def learn(network, batch, *, steps, rate=1e-3):
+    """Minimise the losses on one batch; gives the total before and after."""
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
+    totals = []
+    for _ in range(steps):
+        loss = torch.stack(list(network.losses(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimizer.step()
+        totals.append(float(loss.detach()))
+    return totals[0], totals[-1]
