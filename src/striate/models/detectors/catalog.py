@@ -10,7 +10,23 @@ from striate.models import timm_provider
 from striate.models.backbones import hourglass
 from striate.models.catalog import create
 from striate.models.contract import Backbone, Detector
-from striate.models.detectors import centernet, cornernet, detr, efficientdet, faster_rcnn, fcos, retinanet, ssd, yolo
+from striate.models.detectors import (
+    cascade_rcnn,
+    centernet,
+    cornernet,
+    deformable_rcnn,
+    detr,
+    efficientdet,
+    fast_rcnn,
+    faster_rcnn,
+    fcos,
+    light_head_rcnn,
+    rcnn,
+    retinanet,
+    rfcn,
+    ssd,
+    yolo,
+)
 from striate.models.weights import Origin
 
 
@@ -174,6 +190,80 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="vgg16",
         size=(608, 1024),
         classes=20,
+    ),
+    # Girshick 2015, Girshick et al. 2014
+    "fast_rcnn": DetectorArchitecture(
+        build=partial(fast_rcnn.build, "fast_rcnn"),
+        summary="a head for each region of selective search, an extra (Girshick 2015)",
+        backbone="vgg16",
+        size=(608, 1024),
+        classes=20,
+    ),
+    "fast_rcnn_windows": DetectorArchitecture(
+        build=partial(fast_rcnn.build, "fast_rcnn_windows"),
+        summary="the same head for sliding windows, which need nothing",
+        backbone="vgg16",
+        size=(608, 1024),
+        classes=20,
+    ),
+    "rcnn": DetectorArchitecture(
+        build=partial(rcnn.build, "rcnn"),
+        summary="a network for each region of selective search, an extra (Girshick et al. 2014)",
+        backbone="alexnet",
+        size=(480, 640),
+        classes=20,
+        multiple=1,
+    ),
+    "rcnn_windows": DetectorArchitecture(
+        build=partial(rcnn.build, "rcnn_windows"),
+        summary="the same network for sliding windows, which need nothing",
+        backbone="alexnet",
+        size=(480, 640),
+        classes=20,
+        multiple=1,
+    ),
+    # Cai and Vasconcelos 2018, Dai et al. 2016, Li et al. 2017, Dai et al. 2017
+    "cascade_rcnn": DetectorArchitecture(
+        build=cascade_rcnn.build,
+        summary="three heads in a row, for IoU 0.5, 0.6 and 0.7 (Cai and Vasconcelos 2018)",
+        backbone="resnet101",
+        size=(800, 1344),
+        classes=80,
+    ),
+    "rfcn": DetectorArchitecture(
+        build=partial(rfcn.build, "rfcn"),
+        summary="position-sensitive score maps of 7x7 bins (Dai et al. 2016)",
+        backbone="resnet101",
+        size=(608, 1024),
+        classes=20,
+    ),
+    "rfcn_3x3": DetectorArchitecture(
+        build=partial(rfcn.build, "rfcn_3x3"),
+        summary="position-sensitive score maps of 3x3 bins (Dai et al. 2016)",
+        backbone="resnet101",
+        size=(608, 1024),
+        classes=20,
+    ),
+    "light_head_rcnn": DetectorArchitecture(
+        build=light_head_rcnn.build,
+        summary="a thin map of 490 channels and one full layer (Li et al. 2017)",
+        backbone="resnet101",
+        size=(800, 1344),
+        classes=80,
+    ),
+    "faster_rcnn_dcn": DetectorArchitecture(
+        build=partial(deformable_rcnn.build, "faster_rcnn_dcn"),
+        summary="Faster R-CNN with deformable convolutions in conv5 (Dai et al. 2017)",
+        backbone="resnet50",
+        size=(800, 1344),
+        classes=80,
+    ),
+    "faster_rcnn_dcnv2": DetectorArchitecture(
+        build=partial(deformable_rcnn.build, "faster_rcnn_dcnv2"),
+        summary="Faster R-CNN with modulated deformable convolutions in conv3 to conv5 (Zhu et al. 2019)",
+        backbone="resnet50",
+        size=(800, 1344),
+        classes=80,
     ),
     # Zhou et al. 2019
     "centernet": DetectorArchitecture(
