@@ -315,6 +315,20 @@ def test_beyond_the_border_is_the_fill(text: str):
     torch.testing.assert_close(same, torch.full_like(same, 114), atol=0.01, rtol=0)
 
 
+def test_the_padding_keeps_its_grey_where_colours_change():
+    images = torch.full((5, 3, HEIGHT, WIDTH), 114, dtype=torch.uint8)
+    content = torch.tensor([[96, 128], [96, 60], [30, 128], [20, 20], [95, 127]])
+    for i, (height, width) in enumerate(content.tolist()):
+        images[i, :, :height, :width] = torch.randint(0, 256, (3, height, width))
+    empty = InstanceSets.of([Instances(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))] * 5)
+    policy = instance_augmentation("none(brightness=0.3..0.6, hue=0.1)", fill=114)
+    shown, _ = augmented(policy, images, empty, content=content)
+    for i, (height, width) in enumerate(content.tolist()):
+        assert (shown[i, :, height:] == 114).all()
+        assert (shown[i, :, :, width:] == 114).all()
+        assert (shown[i, :, :height, :width] != images[i, :, :height, :width]).float().mean() > 0.9
+
+
 def test_the_last_epochs_are_clean():
     images, truths = rectangles(16)
     policy = instance_augmentation("strong(copy_paste=1, mosaic=1, mixup=1)", clean_from=2)

@@ -182,6 +182,9 @@ class InstanceAugmentation:
         if len(images) > 0:
             if self.colour is not None:
                 images = self.colour(images, draws)
+                for row, (height, width) in enumerate([] if content is None else content.tolist()):
+                    images[row, :, height:] = self.fill  # the padding keeps its grey
+                    images[row, :, :, width:] = self.fill
             joining = self.clean_from is None or draws.epoch < self.clean_from
             images, truths = self._moved(images, truths, draws, content, self.mosaic * joining)
             if self.copy_paste:

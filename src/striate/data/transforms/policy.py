@@ -1,6 +1,7 @@
 """Augmentation policies by name, and the options that they are made of.
 
 A policy is a set of options, and any option can be overridden in text, as in ``geometric(rotation=15, elastic=34)``.
+These are the policies of classification; those that move boxes, masks and keypoints along are in `instances`.
 
 The options of Keras' old `ImageDataGenerator`, and what stands for each here:
 
