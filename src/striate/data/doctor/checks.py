@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from striate.data.dataset import Skipped
+from striate.data.doctor.boxes import OBJECT_CHECKS, of_skipped
 from striate.data.doctor.examination import Examination, Problem, Severity, class_key
 from striate.data.doctor.label_errors import in_words
 from striate.data.doctor.near import SMALLEST
@@ -59,6 +60,8 @@ _UNREADABLE: Mapping[Failure, str] = {
 }
 
 LISTED_TWICE = " is listed a second time, with another label"  # how a table says that a row contradicts another
+
+_TO_COUNT = "Move it into a class folder, if it is meant to count."
 
 _BY_SUFFIX = "not an image by its suffix"  # how a folder says that it did not look inside
 
@@ -244,7 +247,7 @@ def labels(of: Examination) -> Iterator[Problem]:
         message = f"has label {of.labels[row]}, but the classes are 0 to {len(of.dataset.classes) - 1}"
         yield _of_row(of, row, "label_out_of_range", "error", message, "Labels are 0-based: mend the label.")
     present = [name for k, name in enumerate(of.dataset.classes) if any(counts[k] for counts in of.counts.values())]
-    if len({class_key(name) for name in present}) < 2:
+    if len({class_key(name) for name in present}) < 2 and not of.says_where:
         message = f"there is only one class: {', '.join(map(repr, present)) or 'none'}"
         yield _of_all("one_class", "error", message, "A classifier needs two: one folder, or one label, per class.")
 
@@ -291,6 +294,9 @@ def class_sizes(of: Examination) -> Iterator[Problem]:
 def passed_over(of: Examination) -> Iterator[Problem]:
     """Files, folders and rows of a table that the format did not read."""
     for item in of.dataset.skipped:
+        if of.says_where and (problem := of_skipped(item)) is not None:
+            yield problem
+            continue
         source = item.source.split(" (and ")[0]
         row = re.fullmatch(r"(.*) line (\d+)", source)
         if row is not None:
@@ -333,7 +339,7 @@ def passed_over(of: Examination) -> Iterator[Problem]:
                 severity="note" if item.reason.startswith(_BY_SUFFIX) else "warning",
                 file=source,
                 message=item.reason + item.source.removeprefix(source),
-                fix="Move it into a class folder, if it is meant to count.",
+                fix="Mend it, if it is meant to count." if of.says_where else _TO_COUNT,
             )
 
 
@@ -373,6 +379,7 @@ CHECKS: tuple[Callable[[Examination], Iterator[Problem]], ...] = (
     odd_sizes,
     odd_modes,
     turned_and_animated,
+    *OBJECT_CHECKS,
 )
 
 

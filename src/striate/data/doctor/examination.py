@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.config import TrainSettings
+from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset
 from striate.data.doctor.label_errors import LabelError
 from striate.data.doctor.near import SMALLEST, near_pairs, thumbnail
@@ -71,14 +72,21 @@ class Examination:
     group_by: str | None = None
     max_bad: float = TrainSettings.max_bad  # share of unreadable images above which training does not start
 
+    @property
+    def says_where(self) -> bool:
+        """Whether the truths are objects, and an image has no class of its own."""
+        return isinstance(self.dataset.truths, InstanceSets)
+
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) int64."""
-        return self.dataset.labels
+        """(N,) int64; of data that says where, which is not asked for them, 0."""
+        return np.zeros(len(self.dataset), dtype=np.int64) if self.says_where else self.dataset.labels
 
     @cached_property
     def in_range(self) -> NDArray[np.bool_]:
         """(N,) bool: whether the label is an index into the class names."""
+        if self.says_where:
+            return np.ones(len(self.dataset), dtype=np.bool_)
         return (self.labels >= 0) & (self.labels < len(self.dataset.classes))
 
     @cached_property
@@ -130,7 +138,9 @@ class Examination:
         return len({class_key(self.class_name(row)) for row in rows}) > 1
 
     def class_name(self, row: int) -> str:
-        """The class of a row; its number where there is no such class."""
+        """The class of a row; its number where there is no such class, and nothing where images have none."""
+        if self.says_where:
+            return ""
         return self.dataset.classes[self.labels[row]] if self.in_range[row] else str(self.labels[row])
 
     @cached_property
@@ -142,6 +152,8 @@ class Examination:
     def counts(self) -> Mapping[str, NDArray[np.int64]]:
         """Images per class for each official split; for all of them, called "", where there is none."""
         parts = self.dataset.splits or {"": np.arange(len(self.dataset), dtype=np.int64)}
+        if self.says_where:
+            return {name: self.dataset.images_with(rows) for name, rows in parts.items()}
         classes = len(self.dataset.classes)
         return {
             name: np.bincount(self.labels[rows][self.in_range[rows]], minlength=classes) for name, rows in parts.items()

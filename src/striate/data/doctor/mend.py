@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from striate.core.annotations import Classifications
+from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.doctor.checks import LISTED_TWICE, SUFFIXES, name_to_keep, same_names, to_keep
 from striate.data.doctor.examination import Examination
@@ -111,6 +112,11 @@ def mend(of: Examination, out: Path) -> Mended:
 
 def check_target(dataset: Dataset, out: Path) -> None:
     """Raise `UsageError` unless ``out`` can take a copy; worth asking before hours of looking at images."""
+    if isinstance(dataset.truths, InstanceSets):
+        raise UsageError(
+            f"--fix {out}: only images that have one class each are mended, and those of {dataset.name} have objects. "
+            "'striate data convert' writes a copy without what could not be read."
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "a folder that is not empty" if out.is_dir() else "a file"
         raise UsageError(f"--fix {out}: is {what}, and nothing is written over. Name a new folder.")
