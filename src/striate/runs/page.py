@@ -10,6 +10,7 @@ from striate.data.dataset import Dataset
 from striate.runs.evaluate import Evaluated
 from striate.runs.folder import RunFolder
 from striate.runs.report import Curve, Headline, Mistake, Report, Setting, write_report
+from striate.runs.where_page import fields_of
 from striate.viz.charts import Mark, Series
 
 MISTAKES = 24
@@ -62,7 +63,7 @@ def _of_task(found: Evaluated) -> dict[str, Any]:
     """The fields of a report that only some tasks have."""
     metric = found.classification
     if metric is None:
-        return {"table": found.per_class}
+        return fields_of(found)
     return {
         "confusion": metric.confusion,
         "per_class": metric.per_class(found.classes),

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from striate.files import write_text
 from striate.metrics.classification import ClassScores, Reliability
@@ -25,6 +26,7 @@ ROWS = 200  # skipped files that are listed; the rest is counted
 CONFUSIONS = 12  # pairs of classes in the list of the most frequent ones
 PIXELATED = 96  # images up to this many pixels are kept as they are, and shown as squares
 THUMBNAIL = 240  # larger ones are scaled down to this
+PICTURE = 720  # and drawings of truth and prediction to this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,23 @@ class Mistake:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """An image on which a model that says where does badly, with what it should have said."""
+
+    picture: Image.Image  # truth and prediction, drawn
+    id: str  # what names the image in its data set
+    verdict: str  # how bad it is, in words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A chart of one task."""
+
+    markup: str  # an ``<svg>`` element
+    words: str = ""  # under it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """A resolved setting."""
 
@@ -91,6 +110,8 @@ class Report:
     table: Sequence[Mapping[str, Any]] = ()  # of other tasks than classification: a row of figures per class
     reliability: Reliability | None = None
     mistakes: Sequence[Mistake] = ()  # most confident first
+    examples: Sequence[Example] = ()  # worst first
+    figures: Sequence[Figure] = ()
     skipped: Sequence[tuple[str, str]] = ()  # file, reason
     settings: Sequence[Setting] = ()
     warnings: Sequence[str] = ()
@@ -110,6 +131,8 @@ def render(report: Report) -> str:
     sections = [
         ("Training", _curves(report)),
         ("Mistakes", _mistakes(report)),
+        ("Worst images", _examples(report)),
+        ("Precision and errors", _figures(report)),
         ("Confusion matrix", _confusion(report)),
         ("Classes", _classes(report)),
         ("Calibration", _calibration(report)),
@@ -194,7 +217,8 @@ def _curves(report: Report) -> str:
 def _confusion(report: Report) -> str:
     if report.confusion is None:
         return ""
-    counts, names = report.confusion, report.classes
+    counts = report.confusion
+    names = [*report.classes, "background"] if len(counts) > len(report.classes) else list(report.classes)
     support: list[int] = counts.sum(1).tolist()
     wrong = counts - np.diag(counts.diagonal())
     worst: list[int] = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS].tolist()
@@ -205,12 +229,13 @@ def _confusion(report: Report) -> str:
         if bars
         else ""
     )
-    matrix = heat_map("Counts", counts, names)
+    what = "images" if len(names) == len(report.per_class) else "objects"
+    matrix = heat_map("Counts", counts, names, what=what)
     return f'<div class="matrix"><figure class="wide" tabindex="0">{matrix}</figure>{listed}</div>'
 
 
 def _mistakes(report: Report) -> str:
-    if report.confusion is None and not report.mistakes:
+    if report.table or (report.confusion is None and not report.mistakes):
         return ""
     total = int(report.confusion.sum() - report.confusion.trace()) if report.confusion is not None else None
     if total == 0:
@@ -233,6 +258,26 @@ def _mistakes(report: Report) -> str:
         f"<p>The {shown:,}{among} that the model was surest of: prediction and truth, with the probability of each.</p>"
     )
     return f'{lead}<ul class="mistakes">{cards}</ul>'
+
+
+def _examples(report: Report) -> str:
+    if not report.examples:
+        return ""
+    cards = "".join(
+        f'<li><img src="{_picture_uri(example.picture)}" alt="{escape(example.id)}: {escape(example.verdict)}">'
+        f'<p class="said"><span>{escape(example.verdict)}</span></p>'
+        f'<p class="id" title="{escape(example.id)}">{escape(example.id)}</p></li>'
+        for example in report.examples
+    )
+    return f'<ul class="examples">{cards}</ul>'
+
+
+def _figures(report: Report) -> str:
+    figures = "".join(
+        f"<figure>{each.markup}{f'<figcaption>{escape(each.words)}</figcaption>' if each.words else ''}</figure>"
+        for each in report.figures
+    )
+    return f'<div class="charts">{figures}</div>' if figures else ""
 
 
 def _classes(report: Report) -> str:
@@ -346,6 +391,13 @@ def _data_uri(image: Pixels) -> str:
     return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
+def _picture_uri(picture: Image.Image) -> str:
+    encoded = io.BytesIO()
+    picture.thumbnail((PICTURE, PICTURE))
+    picture.save(encoded, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
 PAGE = """
 :root { --ink: #1f2630; --muted: #66707e; --line: #e3e6ea; --paper: #ffffff; --ground: #f5f6f8; --accent: #0072b2;
   --wrong: #b44d00; --warn: #8a5f00; --warn-paper: #fff8e5; --warn-line: #f0dca8; --meter: #0072b224; }
@@ -400,6 +452,10 @@ dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .mistakes li { min-width: 0; font-size: 13px; line-height: 1.45; }
 .mistakes img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--ground);
   border-radius: 6px; margin-bottom: 8px; }
+.examples { list-style: none; margin: 16px 0 0; padding: 0; display: grid; gap: 22px 18px;
+  grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); }
+.examples img { display: block; width: 100%; }
+.examples p { margin: 4px 0 0; font-size: 13px; }
 .mistakes .pixels { image-rendering: pixelated; }
 .mistakes p { margin: 0; display: flex; justify-content: space-between; gap: 8px; }
 .mistakes span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
