@@ -95,7 +95,7 @@ class SelectiveSearch:
     """
 
     quality: bool = False  # the slower strategy with more regions; Girshick et al. 2014 use the fast one
-    limit: int = 2000  # about as many as the papers have; the first ones, which stand for the larger regions
+    limit: int = 2000  # about as many as the papers have, the largest
     smallest: int = 8  # pixels: what is narrower or lower is left out
 
     @property
@@ -119,11 +119,10 @@ class SelectiveSearch:
                 engine.switchToSelectiveSearchQuality()
             else:
                 engine.switchToSelectiveSearchFast()
-            regions = torch.as_tensor(engine.process()).reshape(-1, 4).float()
-            kept = (regions[:, 2:] >= self.smallest).all(dim=1)
-            whole = torch.tensor([[0.0, 0.0, width, height]])
-            boxes = torch.cat((regions[:, :2], regions[:, :2] + regions[:, 2:]), dim=1)[kept][: self.limit]
-            found.append((boxes if len(boxes) else whole).to(images.device))
+            # OpenCV's own order is drawn at random.
+            regions = sorted({(-w * h, x, y, w, h) for x, y, w, h in engine.process().tolist()})
+            boxes = [[x, y, x + w, y + h] for _, x, y, w, h in regions if min(w, h) >= self.smallest][: self.limit]
+            found.append(torch.tensor(boxes or [[0, 0, width, height]], dtype=torch.float32, device=images.device))
         return found
 
 
