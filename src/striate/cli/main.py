@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("striate.cli.train", "Train a model on data, or go on with a run that was stopped."),
     "evaluate": ("striate.cli.evaluate", "Measure a run or model file on a split."),
     "predict": ("striate.cli.predict", "Predict images, folders, patterns or standard input."),
+    "explain": ("striate.cli.explain", "Show why a model does what it does: what a detector learns from."),
     "embed": ("striate.cli.embed", "Write what a model makes of many images at one of its layers into a file."),
     "search": ("striate.cli.search", "Find the images that are most like others, by their embeddings."),
     "cluster": ("striate.cli.cluster", "Put images into clusters by their embeddings."),
