@@ -16,7 +16,9 @@ from striate.errors import UsageError
 from striate.ops.boxes import area, clip, iou, overlap
 from striate.ops.suppression import nms
 
-CUT = 0.01  # of a window's side: a box that comes this near to an inner border of its window is taken to be cut there
+# A box that comes this near to an inner border of its window is taken to be cut there: a part of the window's side or
+# of its own, whichever is more, since detectors are off by a part of the box.
+CUT, CUT_OF_BOX = 0.01, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ def join_windows(
     """The objects of an image of those that were found in its windows.
 
     A box is *cut* where it comes near to a border of its window that is not one of the image (within a hundredth of
-    the window's side). Of what two windows both see, only the parts of boxes inside are compared. Two boxes of a class
-    from two windows are of one object when
+    the window's side, or a tenth of the box's). Of what two windows both see, only the parts of boxes inside are
+    compared. Two boxes of a class from two windows are of one object when
 
     - neither is cut, and their IoU is ``same`` or more;
     - one is cut, and ``share`` or more of its part lies in the other's;
@@ -258,14 +260,11 @@ def _moved(objects: Instances, place: Window) -> Instances:
 def _cut(boxes: Tensor, place: Window, size: tuple[int, int]) -> Tensor:
     """(N,) bool: which boxes come near to a border of the window inside of the image."""
     height, width = size
-    across, down = CUT * (place.x2 - place.x1), CUT * (place.y2 - place.y1)
-    low = boxes.new_tensor(
-        [place.x1 + across if place.x1 > 0 else -math.inf, place.y1 + down if place.y1 > 0 else -math.inf]
-    )
-    high = boxes.new_tensor(
-        [place.x2 - across if place.x2 < width else math.inf, place.y2 - down if place.y2 < height else math.inf]
-    )
-    return ((boxes[:, :2] <= low) | (boxes[:, 2:] >= high)).any(1)
+    sides = boxes.new_tensor([place.x2 - place.x1, place.y2 - place.y1])
+    reach = torch.maximum(CUT * sides, CUT_OF_BOX * (boxes[:, 2:] - boxes[:, :2]))
+    low = boxes.new_tensor([place.x1 if place.x1 > 0 else -math.inf, place.y1 if place.y1 > 0 else -math.inf])
+    high = boxes.new_tensor([place.x2 if place.x2 < width else math.inf, place.y2 if place.y2 < height else math.inf])
+    return ((boxes[:, :2] <= low + reach) | (boxes[:, 2:] >= high - reach)).any(1)
 
 
 def _common(one: Window, other: Window) -> Tensor | None:
