@@ -145,6 +145,7 @@ class CenterNet(Detector):
             sizes=sizes,
         )
 
+    @torch.no_grad()
     def detect(self, images: Tensor, sizes: Tensor) -> list[Instances]:
         """As the contract says: the hottest peaks; those with the centre in the padding are left out."""
         raw = {name: value.float() for name, value in self(images).items()}

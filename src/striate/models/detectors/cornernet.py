@@ -212,6 +212,7 @@ class CornerNet(Detector):
 
         return of(slice(0, 2)), of(slice(2, 4))
 
+    @torch.no_grad()
     def detect(self, images: Tensor, sizes: Tensor) -> list[Instances]:
         """As the contract says; objects whose upper left corner is in the padding are left out."""
         raw = {name: value.float() for name, value in self(images).items()}

@@ -270,6 +270,7 @@ class Detr(Detector):
         last = {name: values[-1] for name, values in layers.items()}
         return last | {"auxiliary": torch.stack([values[:-1].sum() for values in layers.values()]).sum()}
 
+    @torch.no_grad()
     def detect(self, images: Tensor, sizes: Tensor) -> list[Instances]:
         """As the contract says; of each query one object, unless `suppression` was changed."""
         logits, boxes = (found[-1] for found in self.every_layer(images, sizes))
