@@ -42,6 +42,7 @@ class Row:
     side: int = 320
     images: int = 2
     shift: float = 0.0  # of the score that counts, in logits, where it is not the class's probability alone
+    background: bool = False  # a softmax with background first, behind proposals; random weights find enough there
 
 
 def _pyramid() -> nn.Module:
@@ -70,10 +71,32 @@ def _fcos(side: int) -> nn.Module:
     return FCOS(_pyramid(), CLASSES, min_size=side, max_size=side)
 
 
+def _faster_rcnn(side: int) -> nn.Module:
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    body = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
+    return FasterRCNN(body, CLASSES + 1, min_size=side, max_size=side)
+
+
+def _ssd300(side: int) -> nn.Module:
+    from torchvision.models.detection import ssd300_vgg16
+
+    return ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+
+
 DETECTORS: dict[str, Row] = {
+    "faster_rcnn": Row(theirs=_faster_rcnn, logits="roi_heads.box_predictor.cls_score", background=True),
     "retinanet": Row(theirs=_retinanet, logits="head.classification_head.cls_logits"),
     # A score is the root of the class's probability times the centre-ness, which is 1/2 here: 0.2 is reached at 0.08.
     "fcos": Row(theirs=_fcos, logits="head.classification_head.cls_logits", shift=0.5),
+    "ssd300": Row(
+        theirs=_ssd300,
+        logits="head.classification_head.module_list",
+        backbone="vgg16",
+        side=300,
+        background=True,
+    ),
 }
 
 
@@ -89,6 +112,24 @@ def sides(name: str, images: Tensor) -> tuple[Detector, nn.Module, nn.Module]:
     origin = CATALOG[name].origins["torchvision"]
 
     layer = theirs.get_submodule(row.logits)
+    if isinstance(layer, nn.ModuleList):
+        fit(ours, to_ours(theirs.state_dict(), ours, origin), "memory")
+        with torch.no_grad():
+            scores = ours.eval()(images)["logits"].double()
+            found = [convolution.bias[:: scores.shape[2]] for convolution in layer]  # of the background, each box's
+            raised = _background(scores, CANDIDATES * len(images), ours.suppression.score)
+            for bias in found:
+                bias += raised
+        fit(ours, to_ours(theirs.state_dict(), ours, origin), "memory")
+        return ours, theirs, copy.deepcopy(theirs)
+    if row.background:
+        _calibrate(theirs, images)
+        with torch.no_grad():
+            for convolution in (theirs.rpn.head.cls_logits, theirs.rpn.head.bbox_pred):
+                convolution.weight.normal_(std=0.05)  # or all proposals were alike
+            layer.weight.normal_(std=0.1)
+        fit(ours, to_ours(theirs.state_dict(), ours, origin), "memory")
+        return ours, theirs, copy.deepcopy(theirs)
     assert isinstance(layer, nn.Conv2d)
     assert layer.bias is not None
     with torch.no_grad():
@@ -99,6 +140,28 @@ def sides(name: str, images: Tensor) -> tuple[Detector, nn.Module, nn.Module]:
         layer.bias += score.logit() + row.shift - found.topk(CANDIDATES * len(images)).values[-1]
     fit(ours, to_ours(theirs.state_dict(), ours, origin), "memory")
     return ours, theirs, copy.deepcopy(theirs)
+
+
+def _background(logits: Tensor, count: int, score: float) -> float:
+    """What to add to the background's logit for ``count`` classes of boxes to have a probability of ``score``."""
+    low, high = -20.0, 20.0
+    for _ in range(25):
+        middle = (low + high) / 2
+        raised = torch.cat((logits[..., :1] + middle, logits[..., 1:]), dim=-1)
+        more = int((raised.softmax(-1)[..., 1:] >= score).sum()) > count
+        low, high = (middle, high) if more else (low, middle)
+    return high
+
+
+def _calibrate(theirs: nn.Module, images: Tensor) -> None:
+    """Give the normalisations the statistics of the images, so that maps are of a trained network's size."""
+    norms = [layer for layer in theirs.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        theirs.train().backbone(images)
+    for layer in norms:
+        layer.momentum = 0.1
 
 
 def truths(count: int, side: int) -> InstanceSets:
@@ -119,7 +182,8 @@ def run(name: str, side: int, count: int, trials: int, clock: Callable[[], float
         truths=truths(count, side),
         indices=torch.arange(count),
     )
-    targets = [{"boxes": each.boxes, "labels": each.labels} for each in batch.instances]
+    first = int(DETECTORS[name].background)
+    targets = [{"boxes": each.boxes, "labels": each.labels + first} for each in batch.instances]
     networks = sides(name, batch.images)
 
     def losses(network: nn.Module) -> Mapping[str, Tensor]:
@@ -128,6 +192,7 @@ def run(name: str, side: int, count: int, trials: int, clock: Callable[[], float
 
     def training(network: nn.Module) -> float:
         network.zero_grad()
+        torch.manual_seed(2)  # the same anchors and proposals to learn from
         total = torch.stack(list(losses(network).values())).sum()
         total.backward()
         return float(total.detach())
