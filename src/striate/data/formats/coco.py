@@ -365,7 +365,7 @@ def _found(annotation: Json, label: int, picture: Picture, skeleton: Skeleton | 
     box = annotation.get("bbox")
     shape = _shape(annotation.get("segmentation"), picture)
     if isinstance(box, list) and len(cast("list[Any]", box)) == 4:
-        x, y, width, height = (_number(value, "bbox") for value in cast("list[Any]", box))
+        x, y, width, height = _numbers(cast("list[Any]", box), "bbox")
     else:
         raise ValueError(f"its bbox is {_short_words(box)}, not four numbers")
     area = annotation.get("area")
@@ -377,7 +377,7 @@ def _found(annotation: Json, label: int, picture: Picture, skeleton: Skeleton | 
         points=points,
         crowd=bool(annotation.get("iscrowd", 0)),
         ignore=bool(annotation.get("ignore", 0)),
-        area=None if area is None else _number(area, "area"),
+        area=None if area is None else _numbers([area], "area")[0],
     )
 
 
@@ -390,18 +390,18 @@ def _shape(stated: Any, picture: Picture) -> Shape | None:
         for ring in cast("list[Any]", stated):
             if not isinstance(ring, list) or len(cast("list[Any]", ring)) < 6 or len(cast("list[Any]", ring)) % 2:
                 raise ValueError(f"a polygon of its segmentation is {_short_words(ring)}, not three points or more")
-            rings.append(tuple(_number(value, "segmentation") for value in cast("list[Any]", ring)))
+            rings.append(_numbers(cast("list[Any]", ring), "segmentation"))
         return Polygons(rings=tuple(rings))
     if not isinstance(stated, dict):
         raise ValueError(f"its segmentation is {_short_words(stated)}, neither polygons nor run lengths")
     runs, size = cast("Json", stated).get("counts"), cast("Json", stated).get("size")
     if not isinstance(size, list) or len(cast("list[Any]", size)) != 2:
         raise ValueError(f"its segmentation has the size {_short_words(size)}, not height and width")
-    height, width = (int(_number(value, "segmentation's size")) for value in cast("list[Any]", size))
+    height, width = map(int, _numbers(cast("list[Any]", size), "segmentation's size"))
     if isinstance(runs, str):
         counts = from_text(runs)
     elif isinstance(runs, list):
-        counts = tuple(int(_number(value, "segmentation's counts")) for value in cast("list[Any]", runs))
+        counts = tuple(map(int, _numbers(cast("list[Any]", runs), "segmentation's counts")))
     else:
         raise ValueError(f"its segmentation has the counts {_short_words(runs)}")
     if sum(counts) != height * width or min(counts, default=0) < 0:
@@ -414,7 +414,7 @@ def _shape(stated: Any, picture: Picture) -> Shape | None:
 def _points(stated: Any, skeleton: Skeleton | None) -> list[Point] | None:
     if not stated or skeleton is None:
         return None
-    values = [_number(value, "keypoints") for value in stated]
+    values = _numbers(stated if isinstance(stated, list) else [stated], "keypoints")
     if len(values) != 3 * len(skeleton.names):
         raise ValueError(f"it has {len(values)} numbers of keypoints, not three for each of {len(skeleton.names)}")
     triples = zip(values[::3], values[1::3], values[2::3], strict=True)
@@ -467,10 +467,11 @@ def _width(first: float, last: float) -> float:
     return near if np.float32(start + near) == np.float32(last) else exact
 
 
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"its {what} holds {_short_words(value)}, not a number")
-    return float(value)
+def _numbers(values: Sequence[Any], what: str) -> tuple[float, ...]:
+    if not set(map(type, values)) <= {int, float}:  # bool, too, is none
+        odd = next(value for value in values if type(value) not in (int, float))
+        raise ValueError(f"its {what} holds {_short_words(odd)}, not a number")
+    return tuple(map(float, values))
 
 
 def _short_words(value: Any) -> str:

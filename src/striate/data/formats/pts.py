@@ -25,7 +25,8 @@ TASKS = OBJECTS
 HOLDS: frozenset[Part] = frozenset({"points"})
 
 _SHIFT = 0.5  # from the middle of the first pixel as 1 to it as 0.5
-_LOOKED_AT = 50  # entries of each folder, to recognise the format
+_LOOKED_AT = 200  # entries of each folder, to recognise the format
+_FOLDERS_LOOKED_AT = 20
 _SPLITS = SPLIT_NAMES | {"trainset": "train", "testset": "test"}
 
 # The parts of a face, which are drawn as lines (figure 1 of Sagonas et al.): first point, last, whether it is closed.
@@ -147,16 +148,22 @@ def skeleton_of(count: int) -> Skeleton:
 
 def _has_points(folder: Path, depth: int) -> bool:
     inner: list[Path] = []
+    image: Path | None = None
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, _LOOKED_AT):
-                if entry.is_dir():
-                    inner.append(folder / entry.name)
-                elif entry.name.casefold().endswith(".pts") or (folder / entry.name).with_suffix(".pts").exists():
+                suffix = Path(entry.name).suffix.lower()
+                if suffix == ".pts":
                     return True
+                if suffix in IMAGE_SUFFIXES:
+                    image = folder / entry.name
+                elif depth and entry.is_dir():
+                    inner.append(folder / entry.name)
+        if image is not None and image.with_suffix(".pts").exists():  # images may come first
+            return True
     except OSError:
         return False
-    return depth > 0 and any(_has_points(place, depth - 1) for place in inner)
+    return any(_has_points(place, depth - 1) for place in inner[:_FOLDERS_LOOKED_AT])
 
 
 def _points(file: Path) -> list[Point]:
