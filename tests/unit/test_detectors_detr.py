@@ -156,7 +156,7 @@ def _rectangles(side):
     return Batch(images=images, sizes=sizes, truths=InstanceSets.of(truths), indices=torch.arange(8))
 
 
-@pytest.mark.slow  # a hundred steps of training
+@pytest.mark.slow  # 150 steps of training
 def test_it_learns_eight_images():
     network = _network(Spec(width=64, heads=4, hidden=128, encoder=1, decoder=2, queries=10, dropout=0.0)).train()
     batch = _rectangles(64)
