@@ -104,7 +104,9 @@ class SelectiveSearch:
         return "selective search"
 
     def __call__(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
-        """As `Proposer`; an image in which nothing is found is one region."""
+        """As `Proposer`; an image in which nothing is found is one region, one without values has the most."""
+        if images.is_meta:
+            return [images.new_empty(self.limit, 4) for _ in range(len(images))]
         search = _opencv()
         limits: list[list[int]] = sizes.tolist()
         found: list[Tensor] = []

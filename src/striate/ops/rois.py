@@ -81,7 +81,11 @@ class RoIAlign:
         finest, coarsest = (self.strides[place].bit_length() - 1 for place in (0, -1))
         levels = levels_of(regions[:, 1:], finest=finest, coarsest=coarsest)
         order = levels.argsort(stable=True)
-        counts: list[int] = levels.bincount(minlength=len(self.strides)).tolist()
+        counts: list[int] = (
+            [len(regions)] + [0] * (len(self.strides) - 1)  # which one makes no difference to a shape
+            if levels.is_meta
+            else levels.bincount(minlength=len(self.strides)).tolist()
+        )
         parts = [
             roi_align(one.float(), part, self.size, 1 / stride, self.points)
             for one, part, stride in zip(maps, regions[order].split(counts), self.strides, strict=False)

@@ -72,11 +72,14 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tens
         threshold: a box that overlaps a better one of its class by more than this goes.
 
     Returns:
-        (K,) int64, rows that stay, by falling score; of equal scores the first one first.
+        (K,) int64, rows that stay, by falling score; of equal scores the first one first. On the meta device, where
+        nothing is known to overlap, all stay.
     """
     from torchvision.ops import nms as plain  # takes seconds to import
 
     order = scores.argsort(descending=True, stable=True)
+    if order.is_meta:
+        return order
     boxes, labels = boxes[order], labels[order]
     # Ranks instead of scores: the order of equal scores is then ours, not that of an unstable sort.
     ranks = torch.arange(len(order), 0, -1, device=boxes.device, dtype=boxes.dtype)
