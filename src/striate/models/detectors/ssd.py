@@ -74,7 +74,8 @@ MATCHED = 0.5  # IoU from which a default box is a positive, section 2.2
 NEGATIVES = 3  # to one positive, section 2.2
 CODER = DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0))  # one over the variances 0.1, 0.1, 0.2, 0.2 of the authors' code
 LENGTH = 20.0  # to which conv4_3 is scaled at first, section 3.1
-SUPPRESSION = Suppression(iou=0.45, score=0.01, candidates=400, limit=200)  # section 3.7; candidates of each class
+# Section 3.7; the candidates are of each class, and of the authors' code.
+SUPPRESSION = Suppression(iou=0.45, score=0.01, candidates=400, limit=200)
 ENDS = (2,)  # ratios of the first map and the last two, section 3.1
 MIDDLE = (2, 3)  # of the others
 
