@@ -16,8 +16,12 @@ their mean (section 2). All classes share the deltas.
 
 With any other backbone the map of stride 16 takes the place of both conv4 and conv5.
 
-Differences: 128 regions of an image are drawn, a quarter of them on objects, where the paper also takes the 128 with
-the largest loss of all (online hard example mining). The first block of conv5 is not dilated, as in torchvision.
+Differences:
+- Bins are read between the pixels of their maps, as in Light-Head R-CNN, where the paper rounds their borders: objects
+  of fewer pixels than 16 k would have bins without any.
+- 128 regions of an image are drawn, a quarter of them on objects, where the paper also takes the 128 with the largest
+  loss of all (online hard example mining).
+- The first block of conv5 is not dilated, as in torchvision.
 
 Letters: B images, K classes, k bins in each direction, R regions.
 """
@@ -34,7 +38,7 @@ from striate.models.detectors.detr import dilate
 from striate.models.detectors.faster_rcnn import FasterRCNN, ReadStages, one_map_rpn
 from striate.models.heads.box import RegionHead, Sampling
 from striate.nn.initialise import initialise
-from striate.ops.rois import PositionSensitivePool
+from striate.ops.rois import PositionSensitiveAlign
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ class VotingHead(RegionHead):
         super().__init__()
         self.scores = nn.Conv2d(channels, bins * bins * (classes + 1), 1)
         self.boxes = nn.Conv2d(channels, bins * bins * 4, 1)
-        self.pool = PositionSensitivePool(bins=bins, stride=16)
+        self.pool = PositionSensitiveAlign(bins=bins, stride=16, points=2)
         for layer in (self.scores, self.boxes):
             initialise(layer, "softmax")
 
