@@ -101,6 +101,25 @@ class Localization(Task):
             ]
         )
 
+    def windows(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What every window of one large image says of the one object that it takes for granted.
+
+        Args:
+            images: (1, C, H, W) float32, normalised, as large as the network's window or larger.
+
+        Returns:
+            (h w, 4) boxes in pixels of the image, (h w, K) probabilities.
+        """
+        assert isinstance(self.network, Regressor)
+        outputs = self.network(images)
+        _, _, down, across = outputs["boxes"].shape
+        height, width = self.network.window
+        boxes = self._corners(outputs["boxes"][0].flatten(1).T.float())
+        boxes = boxes * boxes.new_tensor([width, height, width, height])
+        y, x = torch.meshgrid(torch.arange(down), torch.arange(across), indexing="ij")
+        shift = (torch.stack((x, y), dim=-1).reshape(-1, 2) * self.network.stride).to(boxes)
+        return boxes + shift.repeat(1, 2), outputs["logits"][0].flatten(1).T.float().softmax(1)
+
     def metric(self) -> LocalizationMetric:
         """IoU, and the share of objects whose class and box are right."""
         return LocalizationMetric(len(self.classes))

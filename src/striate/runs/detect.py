@@ -1,0 +1,184 @@
+"""Predicting with a detector in other ways than image by image: tiles, views, other choices of boxes, videos."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from striate.core.instances import Instances, InstanceSets
+from striate.data.preprocess import Pixels
+from striate.errors import DataError, UsageError
+from striate.ops.tracking import Tracker
+from striate.runs.model import Failed, Model, Predictions, Source, pixels_of
+from striate.runs.tiling import Detect, detect_augmented, detect_tiled
+from striate.runs.video import detect_video, save_annotated_video, video_info
+from striate.tasks.detection import Detection
+
+VIDEO_SCHEMA = "striate.video/1"
+VIEWS = (0.83, 1.0, 1.2)  # scales of test-time augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a detector's answers are chosen where not as its model file says; None: as that says."""
+
+    score: float | None = None  # the least that is shown, for all classes
+    nms: float | None = None  # IoU above which the weaker of two boxes goes
+    soft: bool = False  # soft-NMS: the weaker of two loses score instead
+    across: bool = False  # boxes of different classes compete too
+    limit: int | None = None  # objects per image
+
+
+def choosing(model: Model, choice: Choice) -> None:
+    """Let a model choose its answers in another way from now on.
+
+    Raises:
+        UsageError: the model is no detector.
+    """
+    if choice == Choice():
+        return
+    task = detection_of(model, "a choice of boxes")
+    found = task.detector.suppression
+    changes: dict[str, Any] = {}
+    if choice.nms is not None:
+        changes["iou"] = choice.nms
+    if choice.soft:
+        changes["kind"] = "soft"
+    if choice.across:
+        changes["per_class"] = False
+    if choice.limit is not None:
+        changes["limit"] = choice.limit
+    if choice.score is not None:
+        changes["score"] = min(found.score, choice.score)
+        task.thresholds = (choice.score,) * len(task.classes)
+    task.detector.suppression = replace(found, **changes)
+
+
+def detection_of(model: Model, what: str) -> Detection:
+    """The task of a detector; raises `UsageError` where the model is none, naming what is only for detectors."""
+    if not isinstance(model.task, Detection):
+        raise UsageError(f"{what} is for detectors, and {model.path} is a model for {model.task.name}.")
+    return model.task
+
+
+def detector(model: Model) -> Detect:
+    """The model as a function of images."""
+
+    def detect(images: Sequence[Pixels]) -> list[Instances]:
+        found = model.predict(list(images)).annotations
+        assert isinstance(found, InstanceSets)
+        return list(found)
+
+    return detect
+
+
+def predict_large(
+    model: Model, sources: Sequence[Source], *, tile: int | None = None, overlap: float = 0.2, views: bool = False
+) -> Predictions:
+    """Predict images window by window, or from several views, or both.
+
+    Args:
+        model: a detector.
+        sources: as of `Model.predict`.
+        tile: side of the windows in pixels; None: the image as a whole.
+        overlap: what neighbouring windows share, as a part of their side.
+        views: look at each image, or window, mirrored too, and at three scales where windows are larger than the
+            network's input; the answers are fused.
+
+    Raises:
+        UsageError: the model is no detector, or windows that make no sense.
+    """
+    detection_of(model, "--tile" if tile is not None else "--views")
+    plain = detector(model)
+
+    def seen(images: Sequence[Pixels]) -> list[Instances]:
+        return detect_augmented(lambda scale: _at_scale(model, scale), images, scales=VIEWS) if views else plain(images)
+
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    found: list[Instances] = []
+    failed: list[Failed] = []
+    for number, source in enumerate(sources):
+        name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+        try:
+            image = pixels_of(source, name)
+        except DataError as error:
+            failed.append(Failed(source=name, error=str(error)))
+            continue
+        names.append(name)
+        sizes.append((image.shape[0], image.shape[1]))
+        found += seen([image]) if tile is None else detect_tiled(seen, [image], tile=tile, overlap=overlap)
+    if failed:
+        warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
+    return Predictions(
+        model=str(model.path),
+        classes=model.classes,
+        sources=tuple(names),
+        sizes=tuple(sizes),
+        annotations=InstanceSets.of(found),
+        failed=tuple(failed),
+    )
+
+
+def _at_scale(model: Model, scale: float) -> Detect:
+    """The detector with images shown smaller or larger than it learnt them: smaller ones on a larger canvas."""
+    plain = detector(model)
+    if scale == 1:
+        return plain
+    step = 32
+    height, width = (max(step, round(side * scale / step) * step) for side in model.card.preprocessing.size)
+    other = Model(
+        model.task,
+        replace(model.card, preprocessing=replace(model.card.preprocessing, size=(height, width))),
+        model.path,
+        model.device,
+    )
+    return detector(other)
+
+
+def predict_video(
+    model: Model, path: Path, out: Path, *, track: bool = False, every: int = 1, batch: int = 8
+) -> dict[str, Any]:
+    """Predict the frames of a video and write an annotated copy.
+
+    Args:
+        model: a detector.
+        path: of the video.
+        out: folder of the copy, which is called like the video and ends with ``.mp4``.
+        track: follow the objects from frame to frame.
+        every: only each so many-th frame.
+        batch: frames at once.
+
+    Returns:
+        The ``striate.video/1`` document: every frame's time and objects, and ``id`` of those that are followed.
+    """
+    detection_of(model, "a video")
+    info = video_info(path)
+    frames: list[dict[str, Any]] = []
+
+    def told() -> Any:
+        tracker = Tracker() if track else None
+        for seen in detect_video(detector(model), path, tracker=tracker, batch=batch, every=every):
+            objects = InstanceSets.of([seen.objects])
+            size = seen.frame.image.shape[:2]
+            row = Predictions(
+                model=str(model.path), classes=model.classes, sources=(str(path),), sizes=(size,), annotations=objects
+            )[0].to_json()["annotations"]
+            if seen.ids is not None:
+                row = [{**one, "id": number} for one, number in zip(row, seen.ids.tolist(), strict=True)]
+            frames.append({"frame": seen.frame.number, "time": round(seen.frame.time, 4), "annotations": row})
+            yield seen
+
+    file = out / f"{path.stem}.mp4"
+    written = save_annotated_video(told(), model.classes, file, rate=Fraction(info.rate) / every)
+    return {
+        "schema": VIDEO_SCHEMA,
+        "model": str(model.path),
+        "source": str(path),
+        "video": str(file),
+        "written": written,
+        "frames": frames,
+    }

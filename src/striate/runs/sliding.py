@@ -1,0 +1,101 @@
+"""Localization with a window that slides over an image at several scales (Sermanet et al. 2014, "OverFeat").
+
+The network was trained on images with one object each. Its heads are convolutions, so that a larger image gives an
+answer for every window at once (section 3.5); the answers of all windows and scales are merged (section 4.3).
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from striate.core.instances import Instances, InstanceSets
+from striate.data.preprocess import Pixels
+from striate.errors import DataError, UsageError
+from striate.models.regressor import Regressor
+from striate.ops.accumulating import accumulate
+from striate.ops.boxes import clip
+from striate.runs.model import Failed, Model, Predictions, Source, pixels_of
+from striate.tasks.localization import Localization
+
+TOP = 3  # windows are kept whose class is among the best of their scale (the paper's k, section 4.3, is 1 or 5)
+
+
+def predict_sliding(model: Model, sources: Sequence[Source], *, scales: Sequence[float]) -> Predictions:
+    """Predict images with a sliding window.
+
+    Args:
+        model: for localization of one object.
+        sources: as of `Model.predict`.
+        scales: how many windows the shorter side of the image is long; 1: the window just covers it.
+
+    Returns:
+        The objects found in each image, most confident first; the score is a share of all windows' confidence.
+
+    Raises:
+        UsageError: another kind of model, or a scale below 1.
+    """
+    task = model.task
+    if not isinstance(task, Localization) or task.objects != 1:
+        raise UsageError(f"--slide is for localization of one object, and {model.path} is a model for {task.name}.")
+    if not scales or min(scales) < 1:
+        raise UsageError(f"--slide takes scales of 1 or more, as in 1,1.5,2; got {','.join(map(str, scales))}.")
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    found: list[Instances] = []
+    failed: list[Failed] = []
+    for number, source in enumerate(sources):
+        name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+        try:
+            image = pixels_of(source, name)
+        except DataError as error:
+            failed.append(Failed(source=name, error=str(error)))
+            continue
+        names.append(name)
+        sizes.append((image.shape[0], image.shape[1]))
+        found.append(_located(model, task, image, scales))
+    if failed:
+        warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
+    return Predictions(
+        model=str(model.path),
+        classes=model.classes,
+        sources=tuple(names),
+        sizes=tuple(sizes),
+        annotations=InstanceSets.of(found),
+        failed=tuple(failed),
+    )
+
+
+@torch.inference_mode()
+def _located(model: Model, task: Localization, image: Pixels, scales: Sequence[float]) -> Instances:
+    boxes: list[torch.Tensor] = []
+    scores: list[torch.Tensor] = []
+    labels: list[torch.Tensor] = []
+    for scale in scales:
+        pixels, factors = _resized(model, image, scale)
+        normal = torch.from_numpy(model.card.preprocessing.normalise(pixels[None])).to(model.device)
+        where, probability = task.windows(normal)  # (h w, 4) in pixels of the input, (h w, K)
+        best = probability.amax(0).topk(min(TOP, probability.shape[1])).indices
+        confidence, label = probability[:, best].max(1)
+        boxes.append(where.cpu() / torch.tensor(factors).repeat(2))
+        scores.append(confidence.cpu())
+        labels.append(best[label].cpu())
+    merged = accumulate(torch.cat(boxes), torch.cat(scores), torch.cat(labels))
+    size = (image.shape[0], image.shape[1])
+    return Instances(boxes=clip(merged.boxes, size), scores=merged.scores, labels=merged.labels)
+
+
+def _resized(model: Model, image: Pixels, scale: float) -> tuple[Pixels, tuple[float, float]]:
+    """The image so large that its shorter side is ``scale`` windows long, and by what x and y were multiplied."""
+    preprocessing, network = model.card.preprocessing, model.task.network
+    assert isinstance(network, Regressor)
+    height, width = image.shape[:2]
+    factor = scale * max(network.window[0] / height, network.window[1] / width)
+    size = (max(network.window[0], round(height * factor)), max(network.window[1], round(width * factor)))
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture = picture.convert("L" if preprocessing.channels == 1 else "RGB")
+    array = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return (array[:, :, None] if array.ndim == 2 else array), (size[1] / width, size[0] / height)
