@@ -184,8 +184,8 @@ class CascadeRCNN(Detector):
         return self.rpn.assigned(self.rpn(self.maps(batch.images), (height, width)), batch.instances)
 
     def first_loss(self) -> float:
-        """Logits near 0 of the proposal network and of the stages, and deltas near 0, measured at about 0.3."""
-        return math.log(2) + sum(step.weight for step in self.steps) * math.log(self.classes + 1) + 0.3
+        """Logits near 0 of the proposal network and of the stages, and deltas near 0: about a half."""
+        return math.log(2) + sum(step.weight for step in self.steps) * math.log(self.classes + 1) + 0.5
 
     def _stages(
         self, maps: Sequence[Tensor], boxes: list[Tensor], sizes: Tensor

@@ -13,7 +13,7 @@ Girshick: "Fast R-CNN", ICCV 2015, arXiv 1504.08083.
     loss          softmax, and smooth L1 on what is on objects (equations 1 to 3)
 
                      parameters, 20 classes    published
-    fast_rcnn                   134,692,905    mAP 66.9 on VOC 2007, trained on 2007 (table 1)
+    fast_rcnn                   134,690,729    mAP 66.9 on VOC 2007, trained on 2007 (table 1)
 
 Differences: the objects themselves are added to the proposals to learn from, as in the code of Faster R-CNN. Where an
 image has no background of IoU 0.1 or more, such as one without objects, background is taken from all. Truncated
@@ -140,8 +140,8 @@ class FastRCNN(Detector):
         return assigned_proposals(self.proposer(batch.images, batch.content), batch, self.sampling)
 
     def first_loss(self) -> float:
-        """Logits near 0, and deltas near 0 of a quarter of the regions, measured at about 0.7."""
-        return math.log(self.classes + 1) + 0.7
+        """Logits near 0, and deltas near 0 of up to a quarter of the regions: about a half."""
+        return math.log(self.classes + 1) + 0.5
 
 
 def assigned_proposals(proposals: list[Tensor], batch: Batch, sampling: Sampling) -> list[Assigned]:

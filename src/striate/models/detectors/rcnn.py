@@ -13,7 +13,7 @@ CVPR 2014, arXiv 1311.2524.
     learnt from   128 crops, 32 of them on objects (IoU of 0.5 or more), the rest background (section 2.3)
 
                      parameters, 20 classes    published
-    rcnn                         58,707,721    mAP 58.5 on VOC 2007 (table 2)
+    rcnn                         57,434,025    mAP 58.5 on VOC 2007 (table 2)
 
 Differences:
 - The softmax of the fine-tuning classifies, and the deltas are learnt along with it as in Fast R-CNN. The paper then
@@ -139,8 +139,8 @@ class RCNN(Detector):
         return assigned_proposals(self.proposer(batch.images, batch.content), batch, self.sampling)
 
     def first_loss(self) -> float:
-        """Logits near 0, and deltas near 0 of a quarter of the crops, measured at about 0.7."""
-        return math.log(self.classes + 1) + 0.7
+        """Logits near 0, and deltas near 0 of up to a quarter of the crops: about a half."""
+        return math.log(self.classes + 1) + 0.5
 
 
 def warp(images: Tensor, boxes: Sequence[Tensor], side: int, context: float) -> Tensor:
