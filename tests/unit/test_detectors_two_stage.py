@@ -151,22 +151,44 @@ def test_proposals_recall_what_the_deltas_point_at():
     """A proposal network that knows the truth: its proposals find every object, the first ones already."""
     torch.manual_seed(0)
     rpn: RPN = faster_rcnn.pyramid_rpn()
-    maps = [torch.zeros(1, 256, 256 // stride, 256 // stride) for stride in (4, 8, 16, 32, 64)]
+    maps = [torch.zeros(1, 256, 128 // stride, 128 // stride) for stride in (4, 8, 16, 32, 64)]
     with torch.no_grad():
-        found = rpn(maps, (256, 256))
-    first = torch.rand(12, 2) * 180
+        found = rpn(maps, (128, 128))
+    first = torch.rand(12, 2) * 55
     truth = torch.cat((first, first + 20 + torch.rand(12, 2) * 50), dim=1)
     best = iou(found.anchors, truth)
     deltas = rpn.coder.encode(truth[best.argmax(dim=1)], found.anchors)
     told = replace(found, objectness=10 * best.amax(dim=1)[None] - 5, deltas=deltas[None])
-    boxes, scores = rpn.propose(told, torch.tensor([[256, 256]]), rpn.numbers.testing)
+    boxes, scores = rpn.propose(told, torch.tensor([[128, 128]]), rpn.numbers.testing)
     assert (iou(truth, boxes[0, :100]).amax(dim=1) > 0.95).all()
     assert boxes.shape[1] <= 1000
     kept = boxes[0][scores[0] >= 0]
-    overlaps = iou(kept, kept) - torch.eye(len(kept))
-    assert overlaps.max() < 1
+    assert ((iou(kept, kept) > 0.7).sum(dim=1) <= len(maps)).all()  # each level by itself
     assert (kept >= 0).all()
-    assert (kept <= 256).all()
+    assert (kept <= 128).all()
+
+
+@pytest.mark.slow  # dozens of steps of a residual network and its pyramid
+def test_proposals_recall_every_object_when_they_are_learnt():
+    network, batch = _build("faster_rcnn"), rectangles(side=SIDE)
+
+    def recall():
+        network.eval()
+        with torch.no_grad():
+            found = network.propose(batch.images, batch.sizes)
+        best = [
+            iou(truth.boxes, own.boxes[:100]).amax(dim=1) for truth, own in zip(batch.instances, found, strict=True)
+        ]
+        return float((torch.cat(best) >= 0.5).float().mean())
+
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for _ in range(60):
+        found = network.rpn(network.maps(batch.images), (SIDE, SIDE))
+        optimizer.zero_grad()
+        torch.stack(network.rpn.losses(found, batch.instances)).sum().backward()
+        optimizer.step()
+    assert recall() >= 0.95
 
 
 def test_windows_cover_every_box_that_is_not_tiny():
