@@ -156,10 +156,12 @@ def best_pairs(logits: Tensor, count: int, quality: Tensor | None = None) -> tup
     if quality is not None:
         best = best.sigmoid() * quality
     places = best.topk(min(count, best.shape[1]), dim=1).indices
-    pairs = logits.gather(1, places[:, :, None].expand(-1, -1, classes)).sigmoid()
+    pairs = logits.gather(1, places[:, :, None].expand(-1, -1, classes))
     if quality is not None:
-        pairs = pairs * quality.gather(1, places)[:, :, None]
+        pairs = pairs.sigmoid() * quality.gather(1, places)[:, :, None]
     scores, chosen = pairs.flatten(1).topk(min(count, pairs.shape[1] * classes), dim=1)
+    if quality is None:
+        scores = scores.sigmoid()
     return scores, places.gather(1, chosen.div(classes, rounding_mode="floor")), chosen % classes
 
 
@@ -189,15 +191,15 @@ def decide(
         suppression: how they are chosen.
         sizes: (B, 2) int64, height and width of the images.
     """
-
-    def candidates(logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        scores, places, labels = best_pairs(logits, suppression.candidates)
-        boxes = coder.decode(rows(deltas, places).float(), anchors[places])
-        return within(boxes, sizes), scores.float(), labels
-
-    levels = zip(logits.split(counts, dim=1), deltas.split(counts, dim=1), anchors.split(counts), strict=True)
-    found = [torch.cat(parts, dim=1) for parts in zip(*(candidates(*level) for level in levels), strict=True)]
-    return [suppression(*image) for image in zip(*found, strict=True)]
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    before = 0
+    for level in logits.split(counts, dim=1):
+        scores, places, labels = best_pairs(level, suppression.candidates)
+        found.append((scores, places + before, labels))
+        before += level.shape[1]
+    scores, places, labels = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    boxes = within(coder.decode(rows(deltas, places).float(), anchors[places]), sizes)
+    return [suppression(*image) for image in zip(boxes, scores.float(), labels, strict=True)]
 
 
 def within(boxes: Tensor, sizes: Tensor) -> Tensor:
