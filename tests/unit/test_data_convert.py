@@ -53,7 +53,7 @@ LOST = {
         "1 column (scene)",
         "the licence, CC0",
         "2 masks",
-        "2 areas",
+        "1 area",
         "1 crowd flag",
         "2 flags of objects to ignore",
         "1 line between points",

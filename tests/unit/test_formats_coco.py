@@ -219,6 +219,15 @@ SKIPPED = [
         "its run lengths sum to 10, not to 20x30",
         True,
     ),
+    (
+        {
+            "images": [{"id": 900, "file_name": "a.jpg"}],
+            "annotations": [annotation(segmentation={"size": [4, 5], "counts": [4, 6, 10]})],
+        },
+        "a.jpg object 1",
+        "the mask has 5x4 pixels, the image 30x20",
+        False,
+    ),
     ({"images": [{"id": 900, "file_name": "a.jpg"}] * 2}, "image 900", "the id occurs a second time, for a.jpg", True),
     ({"images": [{"id": 900, "file_name": "a.jpg"}, {"id": 1}]}, "image 1", "its file_name None", True),
     (

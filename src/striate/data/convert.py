@@ -91,9 +91,10 @@ def _parts(dataset: Dataset, form: Format) -> Iterator[tuple[Part, str]]:
         return
     truths = dataset.truths
     shapes = [shape for shape in truths.shapes or () if shape != NO_SHAPE]
-    if "polygons" not in form.HOLDS or rings_of(dataset) is None:
+    as_polygons = "polygons" in form.HOLDS and rings_of(dataset) is not None
+    if not as_polygons:
         yield "masks", _count(len(shapes), "mask", "masks")
-    yield "areas", _count(_areas(truths, form), "area", "areas")
+    yield "areas", _count(_areas(truths, as_polygons), "area", "areas")
     yield "crowds", _count(_true(truths.crowd), "crowd flag", "crowd flags")
     yield "ignored", _count(_true(truths.ignore), "flag of an object to ignore", "flags of objects to ignore")
     points = truths.keypoints
@@ -126,13 +127,13 @@ def _ends(points: torch.Tensor, known: torch.Tensor, sign: int) -> torch.Tensor:
     return sign * far.amax(dim=1)
 
 
-def _areas(truths: InstanceSets, form: Format) -> int:
-    """Areas that do not follow from what the format keeps."""
+def _areas(truths: InstanceSets, as_polygons: bool) -> int:
+    """Areas that follow neither from the boxes nor, where those are kept, from the polygons."""
     if truths.areas is None:
         return 0
     x1, y1, x2, y2 = truths.boxes.unbind(1)
     follow = (x2 - x1) * (y2 - y1)
-    if "polygons" in form.HOLDS and truths.shapes is not None:
+    if as_polygons and truths.shapes is not None:
         follow = torch.tensor([area_of(shape) for shape in truths.shapes])
     return int(((follow - truths.areas).abs() > _NEAR).sum())
 

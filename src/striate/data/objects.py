@@ -230,6 +230,8 @@ def _fitted(picture: Picture, header: Header | ImageError, id_: str, skipped: li
             reason = f"{NO_SIZE}: {_plain(found.box)}"
         elif size is not None and not _touches(found.box, size):
             reason = f"{OUTSIDE}, {_words(size)} pixels: {_plain(found.box)}"
+        elif size is not None and isinstance(found.shape, RunLengths) and found.shape.size != size:
+            reason = f"the mask has {_words(found.shape.size)} pixels, the image {_words(size)}"
         if reason is None:
             objects.append(found)
         else:
