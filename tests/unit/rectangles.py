@@ -46,7 +46,7 @@ def share_found(network, batch, score=0.5):
     return pairs / total
 
 
-def learn(network, batch, *, steps, rate=1e-3):
+def learn(network, batch, *, steps, rate=3e-4):
     """Minimise the losses on one batch; gives the total before and after."""
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate)

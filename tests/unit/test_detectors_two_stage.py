@@ -43,6 +43,7 @@ BUILDS = {
     "faster_rcnn_dcnv2": (partial(deformable_rcnn.build, "faster_rcnn_dcnv2"), "resnet18"),
 }
 CLASSES, SIDE = 3, 64
+LEARNT = 128  # the side of the images that are learnt: eight steps of the maps of stride 16
 
 
 def _build(name, side=SIDE):
@@ -325,11 +326,11 @@ def test_a_backbone_that_does_not_fit_is_named_with_one_that_does(build, fix):
         build(create_backbone("lenet5", channels=3, size=(32, 32)), classes=2, channels=3, size=(32, 32))
 
 
-@pytest.mark.slow  # a minute each: a few dozen steps of a residual network and of thousands of regions
+@pytest.mark.slow  # minutes each: dozens of steps of a residual network and of thousands of regions
 @pytest.mark.parametrize("name", BUILDS)
 def test_eight_images_are_learnt_by_heart(name):
-    network, batch = _build(name), rectangles(side=SIDE)
-    for _ in range(8):
+    network, batch = _build(name, side=LEARNT), rectangles(side=LEARNT)
+    for _ in range(10):
         before, after = learn(network, batch, steps=20)
         assert math.isfinite(after)
         if share_found(network, batch) >= 0.95:
