@@ -109,3 +109,38 @@ def box_loss(kind: BoxLoss, boxes: Tensor, targets: Tensor) -> Tensor:
         union = area(boxes) + area(targets) - common
         return -torch.log((common / union.clamp(min=1e-7)).clamp(min=1e-6))
     return 1 - {"giou": generalised_iou, "diou": distance_iou, "ciou": complete_iou}[kind](boxes, targets)
+
+
+def quality_focal(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Quality focal loss: the target is how good a box is (Li et al. 2020, "Generalized Focal Loss", section 3).
+
+    Args:
+        logits: any shape.
+        targets: of the same shape, 0 to 1.
+        gamma: beta of the paper, which takes 2.
+
+    Returns:
+        |target - probability|^gamma times the cross-entropy; the shape of ``logits``.
+    """
+    away = (targets - logits.sigmoid()).abs()
+    return away**gamma * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def distribution_focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Distribution focal loss: all weight on the two whole numbers around a target (Li et al. 2020, section 3).
+
+    Args:
+        logits: (..., n + 1), of a distribution over 0, 1, ..., n.
+        targets: (...), cut off to 0 up to n.
+
+    Returns:
+        (...).
+    """
+    last = logits.shape[-1] - 1
+    targets = targets.clamp(0, last)
+    below = targets.floor().clamp(max=last - 1)
+    share = (targets - below)[..., None]
+    likely = logits.log_softmax(-1)
+    left = likely.gather(-1, below.long()[..., None])
+    right = likely.gather(-1, below.long()[..., None] + 1)
+    return -((1 - share) * left + share * right)[..., 0]
