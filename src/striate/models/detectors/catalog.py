@@ -25,6 +25,7 @@ from striate.models.detectors import (
     retinanet,
     rfcn,
     ssd,
+    strider,
     yolo,
 )
 from striate.models.weights import Origin
@@ -57,6 +58,28 @@ class DetectorArchitecture:
 
 
 DETECTORS: dict[str, DetectorArchitecture] = {
+    # ours, of parts by Liu et al. 2018, Li et al. 2020 and Feng et al. 2021
+    "strider_n": DetectorArchitecture(
+        build=partial(strider.build, "strider_n"),
+        summary="task-aligned points, box distributions, a thin pyramid: small",
+        backbone="resnet18",
+        size=(640, 640),
+        classes=80,
+    ),
+    "strider_s": DetectorArchitecture(
+        build=partial(strider.build, "strider_s"),
+        summary="task-aligned points, box distributions, a thin pyramid: what is trained by default",
+        backbone="resnet34",
+        size=(640, 640),
+        classes=80,
+    ),
+    "strider_m": DetectorArchitecture(
+        build=partial(strider.build, "strider_m"),
+        summary="task-aligned points, box distributions, a thin pyramid: larger",
+        backbone="resnet50",
+        size=(640, 640),
+        classes=80,
+    ),
     # Redmon et al. 2016
     "yolov1": DetectorArchitecture(
         build=partial(yolo.build, "yolov1"),
@@ -283,7 +306,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
     ),
 }
 
-DEFAULT = "retinanet"  # what is trained where nobody names a detector
+DEFAULT = "strider_s"  # what is trained where nobody names a detector
 
 
 def find_detector(name: str) -> DetectorArchitecture:
