@@ -1,0 +1,204 @@
+"""Detection, localization and keypoints through the real commands, on a handful of the sample's images."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import Cli
+from PIL import Image
+
+import striate
+from striate.core.instances import InstanceSets
+from striate.data.dataset import Dataset, ImageArrays
+from striate.data.formats import coco
+from striate.data.open import open_dataset
+
+PLAIN = ["--precision", "float32", "--no-channels-last", "--workers", 1]
+PARTS = {"train": 12, "val": 6, "test": 6}
+
+
+def some(name: str) -> Dataset:
+    """A few images of a sample, with its splits."""
+    whole = open_dataset(name)
+    rows = np.concatenate([whole.splits[part][:count] for part, count in PARTS.items()])
+    ends = np.cumsum([0, *PARTS.values()])
+    return replace(
+        whole,
+        ids=[f"{place:03}.png" for place in range(len(rows))],
+        images=ImageArrays(np.stack([whole.images.read(int(row)) for row in rows])),
+        truths=whole.instances.select(torch.from_numpy(rows)),
+        splits={part: np.arange(ends[place], ends[place + 1]) for place, part in enumerate(PARTS)},
+    )
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some scenes as a folder of COCO's."""
+    folder = tmp_path_factory.mktemp("scenes") / "coco"
+    coco.save(some("scenes"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch."""
+    out = tmp_path_factory.mktemp("detector") / "run"
+    settings = {"model": "ssd", "backbone": "mobilenet_v3_small", "epochs": 1, "batch": 4, "precision": "float32"}
+    return striate.train(scenes, out=out, quiet=True, channels_last=False, workers=1, **settings).path
+
+
+def test_a_detector_is_trained_evaluated_and_reported(cli: Cli, detector: Path) -> None:
+    found = cli("evaluate", detector, "--json")
+    assert found.code == 0, found.err
+    document = found.json
+    assert document["task"] == "detection"
+    assert document["split"] == "test"
+    assert 0 <= document["metrics"]["AP"] <= document["metrics"]["AP50"] <= 1
+    assert len(document["per_class"]) == 10
+    assert document["speed"]["latency_ms"] > 0
+    assert set(document["mistakes"]["counts"]) >= {"missed", "background", "localization"}
+    assert len(document["confusion"]) == 11
+    card = striate.load(detector).card
+    assert card.backbone == "mobilenet_v3_small"
+    assert len(card.task["thresholds"]) == 10
+    report = (detector / "report.html").read_text()
+    assert "Worst images" in report
+    assert "Precision over recall" in report
+
+
+def test_a_person_reads_the_evaluation(cli: Cli, detector: Path) -> None:
+    found = cli("evaluate", detector)
+    assert found.code == 0, found.err
+    for words in ("AP50", "images/s", "threshold", "missed"):
+        assert words in found.out
+
+
+def test_boxes_come_back_in_pixels_of_the_image_as_it_was(cli: Cli, detector: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (300, 500, 3), dtype=np.uint8)).save(tmp_path / "wide.png")
+    found = cli("predict", detector, tmp_path / "wide.png", "--score", 0.01, "--json")
+    assert found.code == 0, found.err
+    row = found.json["predictions"][0]
+    assert row["size"] == [300, 500]
+    boxes = np.array([one["box"] for one in row["annotations"]])
+    assert len(boxes) > 0
+    assert (boxes[:, 2:] <= [500.01, 300.01]).all()
+    assert (boxes >= 0).all()
+    assert boxes[:, 2].max() > 200  # a network of 128 pixels that kept its own would stay below
+    scores = [one["score"] for one in row["annotations"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "csv"])
+def test_what_was_found_is_written_for_other_programs(
+    cli: Cli, detector: Path, scenes: Path, tmp_path: Path, form: str
+) -> None:
+    image = next(scenes.rglob("*.png"))
+    found = cli("predict", detector, image, "--score", 0.01, "--out", tmp_path / "out", "--write", form)
+    assert found.code == 0, found.err
+    assert {"coco": "coco.json", "yolo": "data.yaml", "csv": "predictions.csv"}[form] in {
+        file.name for file in (tmp_path / "out").iterdir()
+    }
+    assert (tmp_path / "out" / f"{image.stem}.png").is_file()
+    again = cli("predict", detector, image, "--out", tmp_path / "out", "--write", form)
+    assert again.code == 2
+    assert "is there already" in again.err
+
+
+def test_tiles_and_views(cli: Cli, detector: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 255, (200, 260, 3), dtype=np.uint8)).save(tmp_path / "large.png")
+    found = cli("predict", detector, tmp_path / "large.png", "--tile", 128, "--views", "--score", 0.01, "--json")
+    assert found.code == 0, found.err
+    boxes = np.array([one["box"] for one in found.json["predictions"][0]["annotations"]])
+    assert (boxes[:, 2:] <= [260.01, 200.01]).all()
+
+
+def test_a_detector_resumes_to_the_same_weights(cli: Cli, scenes: Path, tmp_path: Path) -> None:
+    given = ["train", scenes, "--model", "ssd", "--backbone", "mobilenet_v3_small", "--epochs", 2, "--batch", 4, *PLAIN]
+    assert cli(*given, "--out", tmp_path / "whole").code == 0
+    # The state after the first epoch, as a killed run leaves it.
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    whole = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    found = cli("train", "--resume", tmp_path / "again")
+    assert found.code == 0, found.err
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == whole
+
+
+def test_targets_are_drawn(cli: Cli, scenes: Path, tmp_path: Path) -> None:
+    given = ["explain", "fcos", scenes, "--targets", "--backbone", "resnet18", "--count", 2]
+    found = cli(*given, "--out", tmp_path, "--json")
+    assert found.code == 0, found.err
+    images = found.json["images"]
+    assert len(images) == 2
+    for image in images:
+        assert image["kind"] == "point"
+        assert Path(image["picture"]).is_file()
+
+
+@pytest.mark.parametrize(("sample", "headline"), [("scenes-one", "top1_localization"), ("scenes-card", "PCK")])
+def test_tasks_with_a_fixed_number_of_objects(cli: Cli, tmp_path: Path, sample: str, headline: str) -> None:
+    coco.save(some(sample), tmp_path / "data")
+    task = "keypoints" if sample == "scenes-card" else "localization"
+    given = ["--task", task, "--model", "mobilenet_v3_small", "--epochs", 1, "--batch", 4]
+    found = cli("train", tmp_path / "data", *given, *PLAIN, "--out", tmp_path / "run", "--json")
+    assert found.code == 0, found.err
+    assert headline in found.json["metrics"]
+    image = next((tmp_path / "data").rglob("*.png"))
+    predicted = cli("predict", tmp_path / "run", image, "--out", tmp_path / "out", "--json")
+    assert predicted.code == 0, predicted.err
+    (row,) = predicted.json["predictions"][0]["annotations"]
+    assert len(row["box"]) == 4
+    assert ("keypoints" in row) == (task == "keypoints")
+    if task == "localization":
+        slid = cli("predict", tmp_path / "run", image, "--slide", "1,1.5", "--json")
+        assert slid.code == 0, slid.err
+        assert slid.json["predictions"][0]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--task", "localization"], "object"),
+        (["--task", "classification"], "detection"),
+        (["--task", "detecton"], "detection"),
+        (["--mixup", "0.2"], "--mixup is for classification"),
+        (["--resize", "crop"], "take fit"),
+        (["--model", "retinanot"], "retinanet"),
+        (["--model", "ssd300", "--size", "128"], "300x300"),
+        (["--backbone", "resnet20"], "stride"),
+        (["--box-loss", "giou"], "--box-loss is for localization"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(cli: Cli, scenes: Path, given: list[str], said: str) -> None:
+    found = cli("train", scenes, *given, "--epochs", 1)
+    assert found.code in (2, 3), found.err
+    assert said in found.err
+
+
+def test_commands_of_classes_refuse_a_detector(cli: Cli, detector: Path, digits_folder: Path) -> None:
+    found = cli("evaluate", detector, digits_folder)
+    assert found.code == 2
+    assert "is a model for detection" in found.err
+
+
+def test_images_without_objects_count(cli: Cli, scenes: Path, detector: Path, tmp_path: Path) -> None:
+    (file,) = [path for path in scenes.rglob("*.json") if "test" in path.name] or list(scenes.rglob("*.json"))[:1]
+    document = json.loads(file.read_text())
+    kept = document["annotations"][:1]
+    shutil.copytree(scenes, tmp_path / "few")
+    (tmp_path / "few" / file.relative_to(scenes)).write_text(json.dumps({**document, "annotations": kept}))
+    found = cli("evaluate", detector, tmp_path / "few", "--split", "test", "--json")
+    assert found.code == 0, found.err
+    assert found.json["samples"] == PARTS["test"]
+
+
+def test_concatenated_predictions_keep_images_apart() -> None:
+    parts = some("scenes").instances
+    joined = InstanceSets.concatenate([parts.select(slice(0, 3)), parts.select(slice(3, 9))])
+    assert torch.equal(joined.boxes, parts.select(slice(0, 9)).boxes)
+    assert torch.equal(joined.counts, parts.select(slice(0, 9)).counts)
