@@ -319,6 +319,9 @@ def stats(data: str, root: Path | None, download: bool, as_json: bool) -> None:
         print_json(found.to_json())
         return
     _show_counts(dataset.classes, found.counts)
+    if found.objects:
+        rows = [(name, f"{found.images[name]:,}", f"{found.without[name]:,}") for name in found.images]
+        print_table(("split", "images", "without objects"), rows, right=("images", "without objects"))
     print_table(("measured", "value"), [(name, _plain(value)) for name, value in _facts(found)])
 
 
@@ -432,11 +435,57 @@ def _fractions(text: str | None) -> tuple[float, float, float]:
 
 
 def _split_counts(dataset: "Dataset", splits: "Splits") -> dict[str, list[int]]:
-    import numpy as np
+    return {name: dataset.counts(rows).tolist() for name, rows in splits.indices.items()}
 
-    labels = dataset.truths.labels.numpy()
-    classes = len(dataset.classes)
-    return {name: np.bincount(labels[rows], minlength=classes).tolist() for name, rows in splits.indices.items()}
+
+@command.command()
+@click.argument("data")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--to", "form", required=True, metavar="FORMAT", help="coco, yolo, voc, boxes_csv, pts, folder, table, ..."
+)
+@click.option("--root", type=click.Path(path_type=Path), help="folder that holds a known data set")
+@click.option(
+    "--class",
+    "pairs",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="another name for a class; of two alike one; OLD= drops it",
+)
+@click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
+def convert(data: str, out: Path, form: str, root: Path | None, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Write DATA into the new folder OUT in another format, and list what that could not hold."""
+    from striate.data.convert import convert as write
+    from striate.data.convert import renamed
+    from striate.data.open import open_dataset
+
+    names: dict[str, str | None] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not equals or not old:
+            raise UsageError(f"--class {pair!r} is not OLD=NEW, as in --class cat=animal.")
+        names[old] = new or None
+    dataset = renamed(open_dataset(data, root=root), names)
+    lost = write(dataset, form, out)
+    skipped = [{"source": item.source, "reason": item.reason} for item in dataset.skipped]
+    if as_json:
+        print_json(
+            {
+                "schema": "striate.data_convert/1",
+                "data": dataset.name,
+                "out": str(out),
+                "format": form,
+                "images": len(dataset),
+                "lost": lost,
+                "skipped": skipped,
+            }
+        )
+        return
+    click.echo(f"Wrote {_number(len(dataset), 'image', 'images')} of {dataset.name} to {out}.")
+    for words in lost:
+        click.echo(f"Not kept: {words}.")
+    if skipped:
+        click.echo(f"Left out of {dataset.name} from the start: {len(skipped)}, as {skipped[0]['source']}.")
 
 
 @command.command()

@@ -122,11 +122,18 @@ class Dataset:
 
     def images_with(self, indices: Indices) -> NDArray[np.int64]:
         """(K,) how many of the images at ``indices`` show each class."""
-        count = len(self.classes)
         if isinstance(self.truths, Classifications):
-            return np.bincount(self.labels[indices], minlength=count)
+            return self.counts(indices)
+        count = len(self.classes)
         part = self.truths.select(torch.from_numpy(indices))
         return torch.bincount((part.images * count + part.labels).unique() % count, minlength=count).numpy()
+
+    def counts(self, indices: Indices) -> NDArray[np.int64]:
+        """(K,) images of each class among those at ``indices``; where images have many objects, objects."""
+        if isinstance(self.truths, Classifications):
+            return np.bincount(self.labels[indices], minlength=len(self.classes))
+        part = self.truths.select(torch.from_numpy(indices))
+        return torch.bincount(part.labels, minlength=len(self.classes)).numpy()
 
     def _labels_of(self, row: int) -> list[int]:
         if isinstance(self.truths, Classifications):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays
 from striate.data.images import Header, ImageError, ImageFiles
 from striate.data.preprocess import Pixels
@@ -24,7 +25,10 @@ class Stats:
     """Figures of a data set. Sizes and colours are of the images that can be decoded."""
 
     dataset: Dataset
-    counts: Mapping[str, Sequence[int]]  # images per class for each official split; one "all" where there is none
+    # Images per class for each official split; one "all" where there is none. Of data with objects: objects per class.
+    counts: Mapping[str, Sequence[int]]
+    images: Mapping[str, int]  # of the same splits
+    without: Mapping[str, int]  # of these, images without any object
     unreadable: int
     smallest: Size  # by area
     median: Size  # of heights and of widths apart
@@ -40,6 +44,11 @@ class Stats:
     ]  # per channel, of pixels scaled to 0..1; each image counts alike. One channel if all are grey
     std: tuple[float, ...]
 
+    @property
+    def objects(self) -> bool:
+        """Whether images have objects rather than a class."""
+        return isinstance(self.dataset.truths, InstanceSets)
+
     def to_json(self) -> dict[str, Any]:
         """The ``striate.data_stats/1`` document."""
         dataset = self.dataset
@@ -52,7 +61,8 @@ class Stats:
             "unreadable": self.unreadable,
             "classes": list(dataset.classes),
             "splits": {
-                name: {"images": sum(row), "classes": dict(zip(dataset.classes, row, strict=True))}
+                name: {"images": self.images[name], "classes": dict(zip(dataset.classes, row, strict=True))}
+                | ({"objects": sum(row), "without_objects": self.without[name]} if self.objects else {})
                 for name, row in self.counts.items()
             },
             "sizes": {
@@ -99,12 +109,11 @@ def measure(dataset: Dataset, *, progress: Progress | None = None) -> Stats:
         first, second = first + one.sums[0] / len(seen), second + one.sums[1] / len(seen)
     std = np.sqrt(np.maximum(second - first**2, 0))
     parts = dataset.splits or {"all": np.arange(len(dataset), dtype=np.int64)}
-    labels = dataset.truths.labels.numpy()
     return Stats(
         dataset=dataset,
-        counts={
-            name: [int((labels[rows] == k).sum()) for k in range(len(dataset.classes))] for name, rows in parts.items()
-        },
+        counts={name: dataset.counts(rows).tolist() for name, rows in parts.items()},
+        images={name: len(rows) for name, rows in parts.items()},
+        without={name: int((dataset.strata[rows] == len(dataset.classes)).sum()) for name, rows in parts.items()},
         unreadable=len(dataset) - len(seen),
         smallest=(0, 0) if none else seen[int(order[0])].size,
         median=(middle[0], middle[1]),

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from striate.core.instances import Instances, InstanceSets
 from striate.data.dataset import Dataset, Indices
 from striate.data.loader import Loader
 from striate.data.preprocess import Pixels, Preprocessing
@@ -11,6 +12,7 @@ from striate.data.split import split
 from striate.errors import DataError
 from striate.runs.prepare import Prepared, loader
 from striate.viz.contact_sheet import comparison_sheet, contact_sheet
+from striate.viz.instances import draw_instances
 
 VERSIONS = 6  # augmented samples of one image
 
@@ -34,7 +36,8 @@ def sample_sheet(dataset: Dataset, *, split_name: str, count: int, seed: int) ->
     chosen = spread(dataset, rows, count, seed)
     images, skipped = _read(dataset, chosen)
     captions = [_class(dataset, row) for row in images]
-    return contact_sheet(list(images.values()), captions), skipped
+    shown = [_with_truth(dataset, image, row) for row, image in images.items()]
+    return contact_sheet(shown, captions), skipped
 
 
 def augmented_sheet(prepared: Prepared, *, split_name: str, count: int, seed: int) -> tuple[Image.Image, int]:
@@ -70,14 +73,16 @@ def augmented_sheet(prepared: Prepared, *, split_name: str, count: int, seed: in
     versions: dict[int, list[Pixels]] = {row: [] for row in originals}
     for epoch in range(VERSIONS):
         for batch in batches.epoch(epoch):
-            for row, pixels in zip(
-                batch.indices.tolist(), denormalised(batch.images, prepared.preprocessing), strict=True
-            ):
-                versions[row].append(pixels)
+            pictures = denormalised(batch.images, prepared.preprocessing)
+            for place, (row, pixels) in enumerate(zip(batch.indices.tolist(), pictures, strict=True)):
+                drawn = batch.truths
+                objects = drawn[place] if isinstance(drawn, InstanceSets) else None
+                versions[row].append(pixels if objects is None else _drawn(dataset, pixels, objects))
     height, width = prepared.preprocessing.size
     heading = f"augment={prepared.resolved.settings.augment}, {height}x{width}, seed {seed}"
     captions = [_class(dataset, row) for row in originals]
-    sheet = comparison_sheet(list(originals.values()), [versions[row] for row in originals], captions, heading=heading)
+    shown = [_with_truth(dataset, image, row) for row, image in originals.items()]
+    sheet = comparison_sheet(shown, [versions[row] for row in originals], captions, heading=heading)
     return sheet, skipped
 
 
@@ -132,4 +137,16 @@ def _read(dataset: Dataset, rows: Indices) -> tuple[dict[int, Pixels], int]:
 
 
 def _class(dataset: Dataset, row: int) -> str:
-    return dataset.classes[int(dataset.truths.labels[row])]
+    if not isinstance(dataset.truths, InstanceSets):
+        return dataset.classes[int(dataset.labels[row])]
+    count = len(dataset.truths[row])
+    return "no objects" if not count else f"{count} object{'' if count == 1 else 's'}"
+
+
+def _with_truth(dataset: Dataset, image: Pixels, row: int) -> Pixels:
+    """The image with its objects drawn, where it has a truth that says where."""
+    return _drawn(dataset, image, dataset.truths[row]) if isinstance(dataset.truths, InstanceSets) else image
+
+
+def _drawn(dataset: Dataset, image: Pixels, objects: Instances) -> Pixels:
+    return np.asarray(draw_instances(image, objects, dataset.classes, skeleton=dataset.skeleton))

@@ -18,7 +18,7 @@ from torch import Tensor
 import striate
 from striate.config import Layer, resolve
 from striate.data.dataset import Dataset, ImageArrays
-from striate.data.known import NAMES
+from striate.data.known import NAMES, SAMPLES
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, fewer, split
@@ -95,7 +95,7 @@ class Lab:
             UsageError: the folder holds that training with other settings.
         """
         data = settings.get("data", self.data)
-        rooted = {"root": self.root} if self.root is not None and data in NAMES and data != "digits" else {}
+        rooted = {"root": self.root} if self.root is not None and data in NAMES and data not in SAMPLES else {}
         wanted: dict[str, Any] = {"data": data, "precision": "float32", "channels_last": False, "seed": seed}
         wanted |= {**rooted, **settings}
         folder = self.out / "runs" / f"{_file_name(label)}-seed{seed}"
@@ -176,7 +176,7 @@ class Lab:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        return open_dataset(self.data, root=self.root if self.data in NAMES and self.data != "digits" else None)
+        return open_dataset(self.data, root=self.root if self.data in NAMES and self.data not in SAMPLES else None)
 
     def _splits(self, seed: int) -> Splits:
         if seed not in self._drawn:
