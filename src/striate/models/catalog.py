@@ -604,10 +604,15 @@ CATALOG: dict[str, Architecture] = {
 
 def names(pattern: str | None = None) -> list[str]:
     """The names of the catalog, in its order; ``pattern`` is a glob such as ``resnet*`` or a part, in any case."""
+    return [name for name in CATALOG if matches(name, pattern)]
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """Whether a name fits a pattern, as `names` reads it; every name fits None."""
     if pattern is None:
-        return list(CATALOG)
+        return True
     glob = pattern.casefold() if set(pattern) & set("*?[") else f"*{pattern.casefold()}*"
-    return [name for name in CATALOG if fnmatchcase(name.casefold(), glob)]
+    return fnmatchcase(name.casefold(), glob)
 
 
 def published_for(name: str) -> tuple[tuple[int, int, int], int]:

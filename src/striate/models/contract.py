@@ -137,6 +137,11 @@ class Detector(nn.Module):
     size: tuple[int, int]
     suppression: Suppression
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what `forward` takes: those of the images, but for a detector that reads crops."""
+        return self.size
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The raw outputs, which are what is exported.
 

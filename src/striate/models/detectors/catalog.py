@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+import torch
+
 from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.backbones import hourglass
-from striate.models.catalog import create
+from striate.models.catalog import create, matches
 from striate.models.contract import Backbone, Detector
 from striate.models.detectors import (
     cascade_rcnn,
@@ -309,6 +311,11 @@ DETECTORS: dict[str, DetectorArchitecture] = {
 DEFAULT = "strider_s"  # what is trained where nobody names a detector
 
 
+def names(pattern: str | None = None) -> list[str]:
+    """The names of detectors, in the catalog's order; ``pattern`` as for `striate.models.catalog.names`."""
+    return [name for name in DETECTORS if matches(name, pattern)]
+
+
 def find_detector(name: str) -> DetectorArchitecture:
     """The detector called ``name``; raises `UsageError` with the nearest real ones."""
     if name not in DETECTORS:
@@ -347,6 +354,24 @@ def create_detector(
     return architecture.build(
         create_backbone(chosen, channels=channels, size=size), classes=classes, channels=channels, size=size
     )
+
+
+def published(name: str) -> Detector:
+    """The detector as it was published, around its own backbone, on the meta device: shapes without weights."""
+    architecture = find_detector(name)
+    with torch.device("meta"):
+        return create_detector(name, classes=architecture.classes, channels=3, size=architecture.size)
+
+
+def parameters(name: str) -> int:
+    """Trainable parameters of the published detector."""
+    return sum(parameter.numel() for parameter in published(name).parameters() if parameter.requires_grad)
+
+
+def home(name: str) -> str:
+    """The module that a detector is written down in."""
+    build = find_detector(name).build
+    return (build.func if isinstance(build, partial) else build).__module__
 
 
 def create_backbone(name: str, *, channels: int, size: tuple[int, int]) -> Backbone:

@@ -103,6 +103,11 @@ class RCNN(Detector):
         self.sampling = sampling
         self.suppression = suppression
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of a crop."""
+        return self.side, self.side
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """What the network says of crops that are cut out already.
 
