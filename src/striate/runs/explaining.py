@@ -73,7 +73,8 @@ def explain_targets(
         assigned = detector.train().assigned(batch)
     found: list[Responsible] = []
     pictures = denormalised(batch.images, preprocessing)
-    for pixels, truth, one, row in zip(pictures, batch.instances, assigned, batch.indices.tolist(), strict=True):
+    indices: list[int] = batch.indices.tolist()
+    for pixels, truth, one, row in zip(pictures, batch.instances, assigned, indices, strict=True):
         id_ = dataset.ids[row]
         file = out / f"{Path(id_).stem.replace('[', '-').replace(']', '')}-targets.png"
         with replacing(file) as temporary:
