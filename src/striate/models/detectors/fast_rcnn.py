@@ -5,7 +5,8 @@ Girshick: "Fast R-CNN", ICCV 2015, arXiv 1504.08083.
                   fast_rcnn                                          fast_rcnn_windows
     proposals     selective search, about 2000 (section 2.1),        sliding windows
                   from the extra `selective-search`
-    map           conv5_3 of a VGG, before pool5, stride 16; of any other backbone the map of stride 16
+    map           conv5_3 of a VGG, before pool5, stride 16; conv5 of a residual network, dilated to stride 16; of any
+                  other backbone the map of stride 16
     pooling       RoI pooling 7x7 (section 2.1)
     head          fc6 4096, fc7 4096, dropout 0.5; 1024 each on other backbones (Lin et al. 2017, section 5.2)
     siblings      K + 1 logits, 4 deltas for each class, times 10, 10, 5, 5
@@ -31,8 +32,9 @@ from torch.nn.utils.rnn import pad_sequence
 from striate.core.batch import Batch
 from striate.core.instances import Assigned, Instances
 from striate.models.backbones.vgg import VGG
-from striate.models.contract import Backbone, Detector, pyramid_stages
+from striate.models.contract import Backbone, Detector
 from striate.models.detectors.faster_rcnn import CODER, SUPPRESSION, Reading, ReadStages, read_conv5_3
+from striate.models.detectors.rfcn import read_dilated
 from striate.models.heads.box import (
     BoxHead,
     FullLayers,
@@ -167,7 +169,7 @@ def build(variant: str, backbone: Backbone, *, classes: int, channels: int, size
     if isinstance(backbone, VGG):
         read, features, widths, dropout = read_conv5_3, backbone.stages[4].channels, (4096, 4096), 0.5
     else:
-        (place,) = pyramid_stages(backbone, (16,), variant)
+        place = read_dilated(backbone, variant).places[-1]
         read, features, widths, dropout = (
             ReadStages(places=(place,)),
             backbone.stages[place].channels,
