@@ -12,9 +12,11 @@ from striate.config import Layer, Resolved, resolve
 from striate.engine.log import Display
 from striate.errors import UsageError
 from striate.models import catalog
-from striate.models.contract import Classifier
+from striate.models.contract import Classifier, Detector
+from striate.models.detectors.catalog import DETECTORS, create_detector
 from striate.recipes import read_config
 from striate.runs import checkpoints
+from striate.runs.detector_weights import create_with
 from striate.runs.embed import MAX_BAD, embed_sources
 from striate.runs.embeddings import Embeddings
 from striate.runs.evaluate import Evaluated, evaluate_model
@@ -93,12 +95,14 @@ def create(
     origin: str | None = None,
     download: bool = False,
     new_head: bool = False,
-) -> Classifier:
-    """A network of the catalog, of timm, or of a layer pattern, as a `torch.nn.Module`.
+    backbone: str | None = None,
+) -> Classifier | Detector:
+    """A network of the catalog, of timm, or of a layer pattern, or a detector, as a `torch.nn.Module`.
 
     Args:
-        name: catalog name, ``timm:NAME`` or layer pattern.
-        classes: number of classes; the checkpoint's when left out, else the published network's.
+        name: catalog name, ``timm:NAME``, layer pattern, or a detector's name.
+        classes: number of classes, of a detector without background; the checkpoint's when left out, else the published
+            network's.
         channels: channels of the images; the published network's when left out. Weights for another number are
             adapted by the rule of `striate.models.weights.adapt_channels`.
         size: height and width of the images, or one number for a square; the published network's when left out, 32x32
@@ -108,11 +112,27 @@ def create(
         origin: ``torchvision``, ``timm``, ...: the library whose names the checkpoint has.
         download: fetch an official checkpoint that is not on this machine.
         new_head: keep fresh weights in the last layer where the checkpoint has another number of classes.
+        backbone: of a detector: a catalog name or ``timm:NAME``; the published one when left out. A classifier's
+            weights are then the backbone's.
 
     Raises:
-        UsageError: an unknown name or origin, or a size that the network does not take.
+        UsageError: an unknown name or origin, or a size or backbone that the network does not take.
         ModelFileError: weights that cannot be read or do not fit.
     """
+    if name in DETECTORS:
+        return _create_detector(
+            name,
+            backbone=backbone,
+            classes=classes,
+            channels=channels,
+            size=None if size is None else sides(size),
+            weights=None if weights is None else os.fspath(weights),
+            origin=origin,
+            download=download,
+            new_head=new_head,
+        )
+    if backbone is not None:
+        raise UsageError(f"backbone={backbone!r} is for detectors ({', '.join(DETECTORS)}), and {name} is none.")
     if weights not in (None, "none"):
         network, _ = checkpoints.create_with_weights(
             name,
@@ -131,6 +151,41 @@ def create(
         classes=published if classes is None else classes,
         channels=images[0] if channels is None else channels,
         size=images[1:] if size is None else sides(size),
+    )
+
+
+def _create_detector(
+    name: str,
+    *,
+    backbone: str | None,
+    classes: int | None,
+    channels: int | None,
+    size: tuple[int, int] | None,
+    weights: str | None,
+    origin: str | None,
+    download: bool,
+    new_head: bool,
+) -> Detector:
+    if weights not in (None, "none"):
+        detector, _ = create_with(
+            name,
+            weights,
+            backbone=backbone,
+            origin=origin,
+            download=download,
+            classes=classes,
+            channels=channels,
+            size=size,
+            new_head=new_head,
+        )
+        return detector
+    published = DETECTORS[name]
+    return create_detector(
+        name,
+        backbone=backbone,
+        classes=classes or published.classes,
+        channels=channels or 3,
+        size=size or published.size,
     )
 
 
@@ -158,6 +213,7 @@ def inspect(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
+    backbone: str | None = None,
     batch: int | None = 1,
 ) -> Inspection:
     """What a network is made of: layers, parameters, multiply-accumulates, memory, receptive fields.
@@ -165,11 +221,12 @@ def inspect(
     Nothing is computed and no weights are allocated.
 
     Args:
-        model: catalog name, ``timm:NAME``, layer pattern, run folder, model file, or any `torch.nn.Module` that takes
-            (B, C, H, W) images.
+        model: catalog name, ``timm:NAME``, layer pattern, a detector's name, run folder, model file, or any
+            `torch.nn.Module` that takes (B, C, H, W) images.
         size: height and width of the images; the model's own when left out.
         channels: of the images; the model's own when left out, 3 for a module.
         classes: the model's own when left out.
+        backbone: of a detector that is named; the published one when left out.
         batch: images that the memory is for; None leaves the memory out, which is the slower part.
 
     Raises:
@@ -180,11 +237,13 @@ def inspect(
     if isinstance(model, nn.Module):
         if isinstance(model, Classifier):
             both, channels = both or model.size, channels or model.channels
+        if isinstance(model, Detector):
+            both, channels = both or model.input_size, channels or model.channels
         if both is None:
             raise UsageError("a module does not say what images it takes: give size=(height, width), and channels=.")
         found = Subject(name=type(model).__name__, network=model, images=(channels or 3, *both))
     elif isinstance(model, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
-        found = subject(os.fspath(model), size=both, channels=channels, classes=classes)
+        found = subject(os.fspath(model), size=both, channels=channels, classes=classes, backbone=backbone)
     else:
         raise UsageError(f"{type(model).__name__} is nothing to inspect: give a name, a path or a torch.nn.Module.")
     return inspect_subject(found, batch=batch)

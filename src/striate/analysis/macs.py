@@ -145,12 +145,13 @@ FREE = (
     | _aten(
         "_index_put_impl_ _local_scalar_dense _to_copy _unsafe_index _unsafe_index_put cat channel_shuffle clone",
         "col2im constant_pad_nd contiguous copy copy_ diag_embed embedding fill fill_ flip gather im2col index",
-        "index_add index_copy index_put index_put_ index_select item masked_fill masked_fill_ meshgrid",
+        "index_add index_copy index_fill index_fill_ index_put index_put_ index_select item",
+        "masked_fill masked_fill_ meshgrid",
         "native_channel_shuffle nonzero one_hot pad pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d",
         "repeat repeat_interleave replication_pad1d replication_pad2d roll scatter scatter_ scatter_add",
         "select_scatter slice_scatter stack take_along_dim tril triu unique where zero zero_",
     )
-    | {"torchvision::roi_align", "torchvision::roi_pool", "torchvision::nms"}
+    | {f"torchvision::{name}" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "nms")}
 )
 
 

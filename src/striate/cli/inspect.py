@@ -25,7 +25,17 @@ LOOKING = ("--field", "--data")
 ONE_MODEL = ("--csv", "--markdown", "--measure", "--depth", "--diagram", *LOOKING)
 # Flags, each with those that would do nothing beside it.
 CLASHES: Mapping[str, Sequence[str]] = {
-    "--verify": ("--input", "--classes", "--batch", "--out", "--stage", "--root", "--weights", *ONE_MODEL),
+    "--verify": (
+        "--input",
+        "--classes",
+        "--backbone",
+        "--batch",
+        "--out",
+        "--stage",
+        "--root",
+        "--weights",
+        *ONE_MODEL,
+    ),
     "--json": ("--csv", "--markdown", "--depth"),
     "--csv": ("--markdown", "--depth", "--batch"),
     "--markdown": ("--batch",),
@@ -52,6 +62,7 @@ WRAPPED = 16  # columns that text wraps in at least
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--input", "images", metavar="HxW[xC]", help="size of the images  [the model's own]")
 @click.option("--classes", type=click.IntRange(2), help="number of classes  [the model's own]")
+@click.option("--backbone", metavar="NAME", help="of a detector that is named  [the published one]")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="images that the memory is for")
 @click.option(
     "--depth", type=click.IntRange(1), help=f"levels of the tree that are shown  [as many as give {ROWS} rows]"
@@ -89,6 +100,7 @@ def command(
     models: tuple[str, ...],
     images: str | None,
     classes: int | None,
+    backbone: str | None,
     batch: int,
     depth: int | None,
     measure: bool,
@@ -133,7 +145,8 @@ def command(
             raise UsageError(f"--batch: for one model or two, whose memory is shown; you named {len(names)}.")
         found = [
             inspect_subject(
-                subject(name, size=size, channels=channels, classes=classes), batch=batch if len(names) == 2 else None
+                subject(name, size=size, channels=channels, classes=classes, backbone=backbone),
+                batch=batch if len(names) == 2 else None,
             )
             for name in names
         ]
@@ -154,6 +167,7 @@ def command(
         size=size,
         channels=channels,
         classes=classes,
+        backbone=backbone,
         weights=(weights or FRESH) if looking else None,
         origin=origin,
         download=download,

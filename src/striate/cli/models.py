@@ -1,11 +1,19 @@
 """``striate models``."""
 
 import re
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from striate.cli.output import print_json, print_table
 from striate.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from striate.models.official import Checkpoint
 
 TIMM = "timm:"
 
@@ -29,7 +37,8 @@ def command(
 ) -> None:
     """List the models whose name contains PATTERN, or matches it where it has * or ?, as they were published.
 
-    With the name of one model, its official weights are listed too. 'timm:*' lists timm's models.
+    With the name of one model, its official weights are listed too, or the page of a detector. Any network that
+    classifies is one for localization and keypoints too. 'timm:*' lists timm's models.
     """
     if pattern is not None and pattern.startswith(TIMM):
         filters = {
@@ -46,29 +55,28 @@ def command(
             )
         _list_timm(pattern, as_json)
         return
-    from striate.models.catalog import CATALOG, names, parameters
-    from striate.models.official import checkpoints
+    from striate.models.catalog import CATALOG, names
+    from striate.models.detectors.catalog import DETECTORS, page
+    from striate.models.detectors.catalog import names as detector_names
+    from striate.tasks.catalog import TASKS
 
-    tasks = sorted({entry.task for entry in CATALOG.values()})
-    if task is not None and task not in tasks:
+    if task is not None and task not in TASKS:
         raise UsageError(
-            f"--task {task}: no model is for that, only for {', '.join(tasks)}.{did_you_mean(task, tasks)}"
+            f"--task {task}: no model is for that, only for {', '.join(TASKS)}.{did_you_mean(task, TASKS)}"
         )
-    if not names(pattern):
+    found = [*map(_classifier, names(pattern)), *map(_detector, detector_names(pattern))]
+    if not found:
         raise UsageError(
-            f"no model's name holds {pattern!r}.{did_you_mean(pattern or '', CATALOG)} 'striate models' lists them all."
+            f"no model's name holds {pattern!r}.{did_you_mean(pattern or '', [*CATALOG, *DETECTORS])} "
+            "'striate models' lists them all."
         )
     low, high = _number("--min-parameters", min_parameters), _number("--max-parameters", max_parameters)
     if low is not None and high is not None and low > high:
         raise UsageError(f"--min-parameters {min_parameters} is more than --max-parameters {max_parameters}.")
     rows = [
-        (
-            name,
-            CATALOG[name],
-            [row for row in checkpoints(name) if (licence or "").casefold() in row.licence.casefold()],
-        )
-        for name in names(pattern)
-        if task in (None, CATALOG[name].task)
+        replace(row, weights=tuple(w for w in row.weights if (licence or "").casefold() in w.licence.casefold()))
+        for row in found
+        if task in (None, *row.tasks)
     ]
     like = f" like {pattern!r}" if pattern is not None else ""
     if task is not None:
@@ -76,81 +84,141 @@ def command(
         if not rows:
             raise UsageError(f"there is no model{like}.")
     if licence is not None:
-        rows = [row for row in rows if row[2]]
+        rows = [row for row in rows if row.weights]
         if not rows:
-            known = sorted({row.licence for name in CATALOG for row in checkpoints(name)})
+            known = sorted({weights.licence for name in CATALOG for weights in _classifier(name).weights})
             raise UsageError(
                 f"no model{like} has official weights whose licence has {licence!r} (--weights). The licences that "
                 f"there are: {', '.join(known)}."
             )
         like += f" with official weights whose licence has {licence!r}"
-    counts = {name: parameters(name) for name, _, _ in rows}
-    rows = [row for row in rows if (low or 0) <= counts[row[0]] and (high is None or counts[row[0]] <= high)]
+    counts = {row.name: row.parameters() for row in rows}
+    rows = [row for row in rows if (low or 0) <= counts[row.name] and (high is None or counts[row.name] <= high)]
     if not rows:
         raise UsageError(f"no model{like} has {_asked(low, high)}; {_nearest(counts, low, high)}.")
     if as_json:
-        models = [
-            {
-                "name": name,
-                "task": entry.task,
-                "parameters": counts[name],
-                "input": list(entry.images),
-                "only_size": entry.only_size,
-                "classes": entry.classes,
-                "summary": entry.summary,
-                "origins": list(entry.origins),
-                "weights": [
-                    {
-                        "name": row.name,
-                        "url": row.url,
-                        "sha256_prefix": row.sha256,
-                        "licence": row.licence,
-                        "top1": round(row.top1 / 100, 5),
-                        "top5": round(row.top5 / 100, 5),
-                    }
-                    for row in weights
-                ],
-            }
-            for name, entry, weights in rows
-        ]
+        models = [row.to_json(counts[row.name]) for row in rows]
         print_json({"schema": "striate.models/1", "models": models})
         return
     print_table(
         ("model", "task", "parameters", "input", "weights", "what it is"),
         [
             (
-                name,
-                entry.task,
-                f"{counts[name]:,}",
-                "x".join(map(str, (*entry.images[1:], entry.images[0]))) + (" only" if entry.only_size else ""),
-                f"{max(row.top1 for row in weights):.1f}%" if weights else "",
-                entry.summary,
+                row.name,
+                row.tasks[0],
+                f"{counts[row.name]:,}",
+                "x".join(map(str, (*row.images[1:], row.images[0]))) + (" only" if row.only_size else ""),
+                f"{max(weights.top1 for weights in row.weights):.1f}%" if row.weights else "",
+                row.summary + (f", with {row.backbone}" if row.backbone else ""),
             )
-            for name, entry, weights in rows
+            for row in rows
         ],
         right=("parameters", "weights"),
     )
-    official = [row for name, _, weights in rows for row in weights if len(rows) == 1 or name == pattern]
+    official = [weights for row in rows for weights in row.weights if len(rows) == 1 or row.name == pattern]
     if official:
         print_table(
             ("--weights", "top-1", "top-5", "images", "MB", "licence", "file"),
             [
                 (
-                    row.name,
-                    f"{row.top1:.2f}%",
-                    f"{row.top5:.2f}%",
-                    f"{row.crop}x{row.crop} of {row.resize}",
-                    str(row.megabytes),
-                    row.licence,
-                    row.url,
+                    weights.name,
+                    f"{weights.top1:.2f}%",
+                    f"{weights.top5:.2f}%",
+                    f"{weights.crop}x{weights.crop} of {weights.resize}",
+                    str(weights.megabytes),
+                    weights.licence,
+                    weights.url,
                 )
-                for row in official
+                for weights in official
             ],
             right=("top-1", "top-5", "MB"),
         )
-    click.echo(
-        "weights: the best published top-1 on ImageNet of official weights. A layer pattern is a model too, as in "
-        "--model '[CONV 32 -> RELU -> POOL]*2 -> FC 64 -> RELU -> FC', and so is timm:NAME."
+    if pattern in DETECTORS:
+        click.echo(f"\n{page(pattern)}\n")
+    if any(row.backbone for row in rows):
+        click.echo("A detector takes other backbones with --backbone NAME, and says which maps one must have.")
+    if any(not row.backbone for row in rows):
+        click.echo(
+            "weights: the best published top-1 on ImageNet of official weights. A layer pattern is a model too, as in "
+            "--model '[CONV 32 -> RELU -> POOL]*2 -> FC 64 -> RELU -> FC', and so is timm:NAME. Any of the networks "
+            "that classify is one for localization and keypoints too."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A model of either catalog."""
+
+    name: str
+    tasks: tuple[str, ...]  # what it can be trained for, what it was published for first
+    images: tuple[int, int, int]  # channels, height, width
+    only_size: bool
+    classes: int
+    summary: str
+    origins: tuple[str, ...]
+    parameters: "Callable[[], int]"
+    weights: "tuple[Checkpoint, ...]" = ()
+    backbone: str | None = None  # of a detector
+
+    def to_json(self, parameters: int) -> dict[str, Any]:
+        """One of ``models``."""
+        return {
+            "name": self.name,
+            "task": self.tasks[0],
+            "tasks": list(self.tasks),
+            "backbone": self.backbone,
+            "parameters": parameters,
+            "input": list(self.images),
+            "only_size": self.only_size,
+            "classes": self.classes,
+            "summary": self.summary,
+            "origins": list(self.origins),
+            "weights": [
+                {
+                    "name": row.name,
+                    "url": row.url,
+                    "sha256_prefix": row.sha256,
+                    "licence": row.licence,
+                    "top1": round(row.top1 / 100, 5),
+                    "top5": round(row.top5 / 100, 5),
+                }
+                for row in self.weights
+            ],
+        }
+
+
+def _classifier(name: str) -> _Row:
+    from striate.models.catalog import CATALOG, parameters
+    from striate.models.official import checkpoints
+
+    entry = CATALOG[name]
+    return _Row(
+        name=name,
+        tasks=(entry.task, "localization", "keypoints"),
+        images=entry.images,
+        only_size=entry.only_size,
+        classes=entry.classes,
+        summary=entry.summary,
+        origins=tuple(entry.origins),
+        parameters=partial(parameters, name),
+        weights=tuple(checkpoints(name)),
+    )
+
+
+def _detector(name: str) -> _Row:
+    from striate.models.detectors.catalog import DETECTORS, parameters
+
+    entry = DETECTORS[name]
+    return _Row(
+        name=name,
+        tasks=("detection",),
+        images=(3, *entry.size),
+        only_size=entry.only_size,
+        classes=entry.classes,
+        summary=entry.summary,
+        origins=tuple(entry.origins),
+        parameters=partial(parameters, name),
+        backbone=entry.backbone,
     )
 
 

@@ -22,9 +22,10 @@ from striate.data.split import split
 from striate.engine.log import Display
 from striate.errors import DataError, UsageError
 from striate.models.contract import Classifier
+from striate.models.detectors.catalog import DETECTORS, published
 from striate.runs.checkpoints import create_with_weights, expected_input, is_official
 from striate.runs.embeddings import About, Embeddings, open_embeddings, write_embeddings
-from striate.runs.features import Extractor, cache_folder, extract
+from striate.runs.features import Extractor, cache_folder, embedding, extract
 from striate.runs.inspecting import FRESH, Subject, preprocessing_of, subject
 from striate.runs.model import expand
 from striate.runs.prepare import device_of, unreadable
@@ -62,6 +63,8 @@ def open_model(
         ModelFileError: weights that cannot be read or do not fit.
     """
     own = os.path.expanduser(model)  # noqa: PTH111 (of a layer pattern pathlib may make an error)
+    if model in DETECTORS and weights not in (None, "none"):
+        embedding(published(model), model)
     if weights not in (None, "none") and not os.path.isfile(own) and not os.path.isdir(own):  # noqa: PTH112, PTH113
         official = is_official(weights)
         where = weights if official else str(Path(weights).expanduser().absolute())
@@ -75,11 +78,11 @@ def open_model(
             name=model, network=network, preprocessing=expected, weights=where, origin=origin, trained=True
         )
     found = subject(model, weights=FRESH if weights in (None, "none") else weights)
-    assert isinstance(found.network, Classifier)
+    network = embedding(found.network, model)
     trained = found.preprocessing is not None
     return OpenedModel(
         name=str(Path(model).expanduser().absolute()) if trained else model,
-        network=found.network,
+        network=network,
         preprocessing=preprocessing_of(found),
         weights=None,
         origin=None,

@@ -20,13 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.preprocess import Preprocessing
 from striate.engine.log import Display
-from striate.errors import InterruptedRunError, StriateError
+from striate.errors import InterruptedRunError, StriateError, UsageError
 from striate.models.contract import Classifier
 from striate.models.features import FeatureExtractor, fold_batch_norm, last_layer
 from striate.runs.prepare import evaluation_batch
@@ -44,6 +44,21 @@ class Features:
     values: NDArray[np.float32]  # (M, D)
     skipped: tuple[Skipped, ...]  # images that could not be read
     computed: int  # images of them that were not in the cache
+
+
+def embedding(network: nn.Module, name: str) -> Classifier:
+    """The network, if features are taken of such; raises `UsageError` for a detector and its kin.
+
+    Args:
+        network: any.
+        name: that a person gave it.
+    """
+    if not isinstance(network, Classifier):
+        raise UsageError(
+            f"{name} says where things are: images are embedded by networks that classify. Name a run of "
+            "classification, or a network with weights, such as resnet50 with --weights FILE."
+        )
+    return network
 
 
 class Extractor:

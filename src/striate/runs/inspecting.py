@@ -19,7 +19,9 @@ from striate.data.images import ImageFiles, probe, read_image
 from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, ModelFileError, UsageError, did_you_mean
 from striate.models import catalog
-from striate.models.contract import Classifier
+from striate.models.contract import Classifier, Detector
+from striate.models.detectors.catalog import DETECTORS, create_detector
+from striate.models.detectors.catalog import names as detector_names
 from striate.models.official import IMAGENET_MEAN, IMAGENET_STD
 from striate.models.pattern import looks_like_pattern
 from striate.models.timm_provider import is_timm
@@ -49,6 +51,7 @@ def subject(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
+    backbone: str | None = None,
     weights: str | None = None,
     origin: str | None = None,
     download: bool = False,
@@ -56,11 +59,12 @@ def subject(
     """A network by its name, or out of a run or model file.
 
     Args:
-        model: run folder, model file, catalog name, ``timm:NAME`` or layer pattern. A folder that is no run hides no
-            name.
+        model: run folder, model file, catalog name, ``timm:NAME``, layer pattern, or a detector's name. A folder that
+            is no run hides no name.
         size: height and width of the images; the network's own when left out.
         channels: of the images; the network's own when left out.
         classes: the network's own when left out.
+        backbone: of a detector that is named; the published one when left out.
         weights: for a named network, which stays on the meta device without: ``FRESH``, a checkpoint of another
             library, or the name of an official one.
         origin: whose names the checkpoint has.
@@ -84,14 +88,38 @@ def subject(
                 f"{model} was trained for {card.channels} channels and {len(card.classes)} classes: only the size of "
                 "the images can be another."
             )
+        if backbone is not None:
+            raise UsageError(f"{model} has its own backbone: leave --backbone {backbone} out.")
         freeze(task.network, card.frozen)
+        trained = task.network.input_size if isinstance(task.network, Detector) else card.size
         return Subject(
             name=model,
             network=task.network,
-            images=(card.channels, *(size or card.size)),
+            images=(card.channels, *(size or trained)),
             preprocessing=replace(card.preprocessing, size=size or card.size),
             weights="the run's weights" if folder else "the file's weights",
         )
+    if model in DETECTORS:
+        if weights not in (None, FRESH):
+            raise UsageError(f"{model} is a detector, of which a run or model file is looked at with its weights.")
+        architecture = DETECTORS[model]
+        with torch.device("cpu" if weights else "meta"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            detector = create_detector(
+                model,
+                backbone=backbone,
+                classes=classes or architecture.classes,
+                channels=channels or 3,
+                size=size or architecture.size,
+            )
+        return Subject(
+            name=model,
+            network=detector,
+            images=(detector.channels, *detector.input_size),
+            weights=weights or "no weights",
+        )
+    if backbone is not None:
+        raise UsageError(f"--backbone {backbone}: {model} is no detector, but a network of its own.")
     own, own_classes = catalog.published_for(model)
     height, width = size or own[1:]
     images = (channels or own[0], height, width)
@@ -113,7 +141,7 @@ def subject(
 
 
 def _is_name(model: str) -> bool:
-    return model in catalog.CATALOG or is_timm(model) or looks_like_pattern(model)
+    return model in catalog.CATALOG or model in DETECTORS or is_timm(model) or looks_like_pattern(model)
 
 
 def inspect_subject(found: Subject, *, batch: int | None = None) -> Inspection:
@@ -147,6 +175,8 @@ def measure_fields(
         UsageError: a network without declared stages, or a stage that it does not have.
         DataError: an image that cannot be read.
     """
+    if isinstance(found.network, Detector):
+        raise UsageError(f"{found.name} is a detector; its fields are those of its backbone: name that instead.")
     if not isinstance(found.network, Classifier):
         raise UsageError(f"{found.name} declares no stages, so there is no map to look from.")
     places = [stage.name for stage in inspection.stages if stage.stride]
@@ -225,7 +255,7 @@ def expand(models: Sequence[str]) -> list[str]:
     for model in models:
         # A layer pattern repeats with a star too, but has arrows, brackets or spaces; a file may have one in its name.
         if GLOB.search(model) and not re.search(r"[\s>\[\]]", model) and not os.path.exists(model):  # noqa: PTH110
-            matches = catalog.names(model)
+            matches = [*catalog.names(model), *detector_names(model)]
             if not matches:
                 raise UsageError(f"no model's name matches {model!r}. 'striate models' lists them all.")
             found += matches

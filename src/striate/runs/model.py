@@ -24,7 +24,6 @@ from striate.core.instances import Instances, InstanceSets, Skeleton
 from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, quiet, read_image
 from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, UsageError
-from striate.models.contract import Classifier
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import device_of
@@ -243,12 +242,11 @@ class Model:
             ``failed``.
 
         Raises:
-            UsageError: there is no such layer.
+            UsageError: there is no such layer, or the network does not classify.
         """
-        from striate.runs.features import Extractor
+        from striate.runs.features import Extractor, embedding
 
-        network, preprocessing = self.task.network, self.card.preprocessing
-        assert isinstance(network, Classifier)
+        network, preprocessing = embedding(self.task.network, str(self.path)), self.card.preprocessing
         extractor = Extractor(network, preprocessing, layer=layer, device=self.device)
         found = embed_images(extractor, sources, batch=batch)
         if found.failed:

@@ -1,9 +1,11 @@
 """Every detector by name, and the one way to build one around a backbone."""
 
+import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -370,8 +372,13 @@ def parameters(name: str) -> int:
 
 def home(name: str) -> str:
     """The module that a detector is written down in."""
-    build = find_detector(name).build
+    build: Any = find_detector(name).build
     return (build.func if isinstance(build, partial) else build).__module__
+
+
+def page(name: str) -> str:
+    """What the file of a detector says at its top: the paper, its tables, what differs."""
+    return inspect.cleandoc(sys.modules[home(name)].__doc__ or "")
 
 
 def create_backbone(name: str, *, channels: int, size: tuple[int, int]) -> Backbone:
