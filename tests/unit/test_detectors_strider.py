@@ -96,7 +96,10 @@ def test_where_nothing_overlaps_yet_the_points_near_the_middle_are_taken():
     whole, there = torch.tensor([[[0.0, 0, 26, 8]]]), torch.ones(1, 1, dtype=torch.bool)
     found, quality = align(torch.zeros(1, 4, 2), nowhere, CELLS, whole, torch.zeros(1, 1).long(), there, **arguments)
     assert found.tolist() == [[BELOW, 0, 0, BELOW]]  # the middle is 13: points 12 and 20 are the nearest
-    assert quality.sum() == 0
+    # The nearer of the two is the best there is: 1 and 7 pixels of half the width, 13, and a step, 8.
+    torch.testing.assert_close(
+        quality, torch.tensor([[0.0, 0.1, 0.1 * (1 + (1 / 21) ** 2) / (1 + (7 / 21) ** 2), 0.0]])
+    )
 
 
 def test_without_objects_all_points_are_background():

@@ -11,7 +11,8 @@ Feng, Zhong, Gao, Scott, Huang: "TOOD: Task-aligned One-stage Object Detection",
 As in the authors' code, only points inside a box are its candidates, and a point that two objects want is given to that
 of the larger IoU. Beyond it, so that the first steps work and small objects are learnt too:
 - a point is a candidate also where the middle of the object lies in its cell, so no object is without one;
-- a share of `NEAR` of t is how near the point is to the middle, which decides where no predicted box overlaps yet.
+- a share of `NEAR` of t is how near the point is to the middle, which decides where no predicted box overlaps yet;
+- the largest quality of an object is `LEAST` or more, or what nothing overlaps would never teach anything.
 
 Letters: B images, N objects of an image at most, M points, K classes, P pairs of an object and a point.
 """
@@ -23,6 +24,7 @@ from striate.core.instances import InstanceSets
 from striate.ops.boxes import area, overlap
 from striate.ops.matching import BELOW
 
+LEAST = 0.1
 NEAR = 1e-9  # decides up to an IoU of a few hundredths: 0.01 x 0.05^6 = 1.6e-10
 
 
@@ -110,7 +112,7 @@ def align(
     held = torch.zeros_like(taken).scatter_(1, winner[:, None], True) & taken
     highest = (table * held).amax(dim=2)
     finest = (overlaps * held).amax(dim=2)
-    scale = finest / highest.clamp(min=1e-30)
+    scale = finest.clamp(min=LEAST) / highest.clamp(min=NEAR / 100)
     quality = table.gather(1, winner[:, None])[:, 0] * scale.gather(1, winner)
     return matched, torch.where(matched >= 0, quality, 0.0)
 
