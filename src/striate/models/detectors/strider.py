@@ -14,10 +14,14 @@ Ours, from parts that have proved themselves, each with its source:
                   2 x GIoU and 0.25 x distribution focal loss, weighted by the same; all over the sum of the weights
     detection     the best 1,000 of each level, suppression within classes at an IoU of 0.6 (Li et al.'s code)
 
-    name          channels  depth
-    strider_n           64      2
-    strider_s           96      2
-    strider_m          128      3
+    name          channels  depth  backbone    parameters  multiply-accumulates
+    strider_n           64      2  resnet18    11,613,520        16,654,745,600
+    strider_s           96      2  resnet34    22,216,592        33,940,070,400
+    strider_m          128      3  resnet50    25,758,672        43,454,464,000
+
+for 80 classes and 640x640 pixels. Any backbone with the strides does.
+
+The heads normalise groups of channels: levels share weights, not statistics, and a batch may be of one image.
 
 The first steps. At first every class has the probability 0.01 (Lin et al. 2017, section 4.1), and each side's
 distribution falls by `FALL` from one step to the next, which has the mean 2: each point begins with a box of four by
