@@ -1,8 +1,8 @@
-"""Write `docs/architectures/`: one page per architecture file, from its docstring, the golden tables and its layers.
+"""Write `docs/architectures/` and `docs/detectors/`: a page per file, from its docstring, figures and layers.
 
     python docs/generate.py
 
-A test holds the committed pages to what this gives.
+Tests hold the committed pages to what this gives.
 """
 
 import importlib
@@ -12,14 +12,18 @@ from pathlib import Path
 
 from torch import nn
 
+from striate.analysis.macs import macs
 from striate.analysis.tables import value_text
+from striate.analysis.trace import trace
 from striate.analysis.verify import output_shapes
 from striate.models.catalog import CATALOG, parameters, published
-from striate.models.contract import Classifier
+from striate.models.contract import Classifier, Detector
+from striate.models.detectors import catalog as detectors
 from striate.models.published import connections, errors, rows
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "architectures"
+DETECTORS = ROOT / "docs" / "detectors"
 
 
 def files() -> dict[str, list[str]]:
@@ -109,7 +113,85 @@ def pages() -> dict[str, str]:
     return {f"{module.rsplit('.', 1)[-1]}.md": page(module, names) for module, names in files().items()}
 
 
+# ---- detectors -------------------------------------------------------------------------------------------------------
+
+
+def detector_files() -> dict[str, list[str]]:
+    """Module of every detector's file, with its names in the catalog."""
+    found: dict[str, list[str]] = {}
+    for name in detectors.DETECTORS:
+        found.setdefault(detectors.home(name), []).append(name)
+    return found
+
+
+def _work(network: Detector) -> dict[str, int]:
+    """Multiply-accumulates of each direct part of a detector, in the order in which they run."""
+    found: dict[str, int] = {}
+    for operation in trace(network, (network.channels, *network.input_size)).operations:
+        count = macs(operation)
+        assert count is not None, f"{operation.name} is not counted"
+        if count:
+            part = operation.call.name.partition(".")[0]
+            found[part] = found.get(part, 0) + count
+    return found
+
+
+def _parameters(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
+
+
+def detector_page(module: str, names: list[str]) -> str:
+    """The page of one detector's file."""
+    short = module.rsplit(".", 1)[-1]
+    text = [f"# {short}", "", f"<!-- Written by docs/generate.py from src/striate/models/detectors/{short}.py. -->", ""]
+    text += [detectors.page(names[0]), "", "## In the catalog", ""]
+    body: list[tuple[str, ...]] = []
+    parts: list[tuple[str, ...]] = []
+    for name in names:
+        line, network = detectors.DETECTORS[name], detectors.published(name)
+        work = _work(network)
+        size = "x".join(map(str, network.input_size))
+        only = " only" if line.only_size else " of a crop" if network.input_size != network.size else ""
+        counts = (_parameters(network), f"{sum(work.values()):,}")
+        body.append((f"`{name}`", line.summary, line.backbone, size + only, str(line.classes), *counts))
+        if not parts:
+            children = {part: child for part, child in network.named_children() if [*child.parameters()]}
+            parts = [(part, _parameters(child), f"{work.get(part, 0):,}") for part, child in children.items()]
+    head = ("name", "what it is", "backbone", "size", "classes", "parameters", "multiply-accumulates")
+    text += [
+        _table(head, body),
+        "",
+        "Of one image, with its raw outputs; `striate inspect NAME` shows every layer.",
+        "",
+    ]
+    text += ["## Parts", "", f"`{names[0]}`:", "", _table(("part", "parameters", "multiply-accumulates"), parts), ""]
+    return "\n".join(text).rstrip() + "\n"
+
+
+def detector_index() -> str:
+    """The list of all detectors."""
+    body = [
+        (f"[`{name}`]({module.rsplit('.', 1)[-1]}.md)", line.summary, line.backbone)
+        for module, names in detector_files().items()
+        for name in names
+        for line in (detectors.DETECTORS[name],)
+    ]
+    text = ["# Detectors", "", "<!-- Written by docs/generate.py. -->", ""]
+    text += ["`striate train DATA --model NAME --backbone B`; any backbone with the maps that a detector reads.", ""]
+    return "\n".join([*text, _table(("name", "what it is", "published backbone"), body), ""])
+
+
+def detector_pages() -> dict[str, str]:
+    """File name and text of every page on detectors."""
+    pages = {
+        f"{module.rsplit('.', 1)[-1]}.md": detector_page(module, names) for module, names in detector_files().items()
+    }
+    return {"README.md": detector_index()} | pages
+
+
 if __name__ == "__main__":
-    for file_name, content in pages().items():
-        (FOLDER / file_name).write_text(content, encoding="utf-8")
-        print(FOLDER.relative_to(ROOT) / file_name)
+    for folder, written in ((FOLDER, pages()), (DETECTORS, detector_pages())):
+        folder.mkdir(exist_ok=True)
+        for file_name, content in written.items():
+            (folder / file_name).write_text(content, encoding="utf-8")
+            print((folder / file_name).relative_to(ROOT))

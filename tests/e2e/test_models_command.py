@@ -4,6 +4,7 @@ import json
 
 import pytest
 from commands import Cli
+from PIL import Image
 
 
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
@@ -50,3 +51,34 @@ def test_the_document_says_that_a_checksum_is_a_prefix(cli: Cli) -> None:
     (weights,) = model["weights"]
     assert weights["url"].endswith(f"-{weights['sha256_prefix']}.pth")
     assert "sha256" not in weights
+
+
+def test_detectors_are_listed_with_their_backbones_and_shown_with_their_page(cli: Cli) -> None:
+    (model,) = json.loads(cli("models", "ssd300", "--task", "detection", "--json").out)["models"]
+    assert (model["task"], model["backbone"], model["input"]) == ("detection", "vgg16", [3, 300, 300])
+    assert model["parameters"] == 34_305_206
+    assert model["only_size"]
+    found = cli("models", "ssd300")
+    assert "SSD: Single Shot MultiBox Detector" in found.out
+    assert "--backbone NAME" in found.out
+
+
+def test_any_network_that_classifies_localizes(cli: Cli) -> None:
+    model, *_ = json.loads(cli("models", "lenet5", "--task", "localization", "--json").out)["models"]
+    assert model["tasks"] == ["classification", "localization", "keypoints"]
+    assert cli("models", "ssd300", "--task", "keypoints").code == 2
+    assert cli("models", "resnet20", "--task", "detection").code == 2
+
+
+def test_a_detector_is_inspected_and_does_not_embed(cli: Cli, tmp_path) -> None:
+    found = json.loads(cli("inspect", "ssd", "--backbone", "mobilenet_v3_small", "--input", "64x96", "--json").out)
+    assert found["input"] == [3, 64, 96]
+    assert found["macs"] > 0
+    assert not found["uncounted"]
+    refused = cli("inspect", "resnet20", "--backbone", "resnet18")
+    assert (refused.code, "is no detector" in refused.err) == (2, True)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "one.png")
+    refused = cli("embed", "ssd", str(folder))
+    assert (refused.code, "networks that classify" in " ".join(refused.err.split())) == (2, True)

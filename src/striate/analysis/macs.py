@@ -152,6 +152,7 @@ FREE = (
         "select_scatter slice_scatter stack take_along_dim tril triu unique where zero zero_",
     )
     | {f"torchvision::{name}" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "nms")}
+    | {"torchvision::_cuda_version"}  # asked when torchvision is imported, which a forward pass may be the first to do
 )
 
 
