@@ -26,7 +26,7 @@ def start_from(network: nn.Module, settings: TrainSettings, classes: Sequence[st
     Args:
         network: with fresh weights; changed in place.
         settings: with ``weights``, ``model``, ``backbone``, ``origin``.
-        classes: class names; what a file of striate knows of other classes, or in another order, is made anew.
+        classes: class names; where the file has another number of them, what depends on it is made anew.
 
     Returns:
         What was taken and what was made anew, in sentences.
