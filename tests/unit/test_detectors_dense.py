@@ -56,19 +56,15 @@ def _scenes(count):
     images = torch.randn(count, 3, SIDE, SIDE, generator=draw) * 0.3
     truths = []
     for image in range(count):
-        boxes, labels = [], []
-        while len(boxes) < 1 + image % 2:
-            sides = 14 + torch.rand(2, generator=draw) * 26
-            first = torch.rand(2, generator=draw) * (SIDE - sides)
-            box = torch.cat((first, first + sides)).round()
-            if boxes and iou(box[None], torch.stack(boxes)).max() > 0.05:
-                continue
-            label = int(torch.randint(3, (1,), generator=draw))
-            x1, y1, x2, y2 = box.int().tolist()
+        boxes = torch.zeros(0, 4)
+        while not len(boxes) or iou(boxes, boxes).triu(1).max() > 0.05:
+            sides = 22 + torch.rand(1 + image % 2, 2, generator=draw) * 20
+            first = torch.rand(len(sides), 2, generator=draw) * (SIDE - sides)
+            boxes = torch.cat((first, first + sides), dim=1).round()
+        labels = torch.randint(3, (len(boxes),), generator=draw)
+        for (x1, y1, x2, y2), label in zip(boxes.int().tolist(), labels.tolist(), strict=True):
             images[image, label, y1:y2, x1:x2] += 2
-            boxes.append(box)
-            labels.append(label)
-        truths.append(Instances(boxes=torch.stack(boxes), labels=torch.tensor(labels)))
+        truths.append(Instances(boxes=boxes, labels=labels))
     return replace(_batch(truths), images=images)
 
 
@@ -80,18 +76,24 @@ def test_eight_images_are_learnt_by_heart(name):  # some tens of training steps 
     for layer in network.modules():  # few steps: statistics must follow the weights
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 0.3
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4)
-    steps = 80
+    rate, steps = 5e-3 if name == "efficientdet_d0" else 5e-4, 80  # its narrow neck and heads take larger steps
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 5e-4 * min(1, (step + 1) / 10) * (1 if step < steps * 0.75 else 0.1)
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 10) * (1 if step < steps * 0.75 else 0.1)
         optimizer.zero_grad()
         sum(network.losses(batch).values()).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
         optimizer.step()
+    missed = extra = 0
     for found, truth in zip(network.eval().detect(batch.images, batch.sizes), batch.instances, strict=True):
-        best = found.select(slice(len(truth)))  # as many as there are objects: each of them finds another one
-        hits = (iou(truth.boxes, best.boxes) > 0.5) & (truth.labels[:, None] == best.labels[None])
-        assert hits.any(dim=1).all()
+        sure = found.select(found.scores > 0.4)
+        hits = (iou(truth.boxes, sure.boxes) > 0.5) & (truth.labels[:, None] == sure.labels[None])
+        missed += int((~hits.any(dim=1)).sum())
+        extra += int((~hits.any(dim=0)).sum())
+    # RetinaNet's anchors with an IoU of 0.4 to 0.5 are taught nothing, and some of them answer too.
+    allowed = 4 if name.startswith("retinanet") else 0
+    assert missed == 0
+    assert extra <= allowed
 
 
 @pytest.mark.parametrize("name", NAMES)
