@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,4 +34,10 @@ def striate(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
+        preexec_fn=_listening,  # noqa: PLW1509 (no threads here yet that could hold a lock)
     )
+
+
+def _listening() -> None:
+    """Hear Ctrl-C, which a shell's background jobs, and all that they start, are told to ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
