@@ -34,7 +34,7 @@ def striate(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
-        preexec_fn=_listening,  # noqa: PLW1509 (no threads here yet that could hold a lock)
+        preexec_fn=_listening,
     )
 
 
