@@ -118,6 +118,57 @@ def test_tiles_and_views(cli: Cli, detector: Path, tmp_path: Path) -> None:
     assert (boxes[:, 2:] <= [260.01, 200.01]).all()
 
 
+def test_an_image_without_a_find_is_an_answer_too(cli: Cli, detector: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60)).save(tmp_path / "empty.png")
+    for given in ([], ["--views"], ["--tile", 64]):
+        found = cli("predict", detector, tmp_path / "empty.png", "--score", 1, *given, "--json")
+        assert found.code == 0, found.err
+        assert found.json["predictions"][0]["annotations"] == []
+    assert "nothing found" in cli("predict", detector, tmp_path / "empty.png", "--score", 1).out
+
+
+def test_views_and_tiles_keep_to_score_and_limit(cli: Cli, detector: Path, scenes: Path) -> None:
+    image = next(scenes.rglob("*.png"))
+    for given in (["--views"], ["--tile", 64]):
+        found = cli("predict", detector, image, "--score", 0.02, "--limit", 1, *given, "--json")
+        assert found.code == 0, found.err
+        rows = found.json["predictions"][0]["annotations"]
+        assert len(rows) <= 1
+        assert all(row["score"] >= 0.02 for row in rows)
+
+
+def test_a_run_to_start_from_brings_its_normalisation(cli: Cli, detector: Path, scenes: Path, tmp_path: Path) -> None:
+    given = ["--model", "ssd", "--backbone", "mobilenet_v3_small", "--epochs", 1, "--batch", 4, *PLAIN]
+    found = cli("train", scenes, "--weights", detector, *given, "--out", tmp_path / "next")
+    assert found.code == 0, found.err
+    before, after = striate.load(detector).card.preprocessing, striate.load(tmp_path / "next").card.preprocessing
+    assert before.mean == after.mean
+    assert before.std == after.std
+
+
+def test_two_objects_are_measured_in_the_order_that_is_learnt(cli: Cli, tmp_path: Path) -> None:
+    whole = open_dataset("scenes")
+    rows = (whole.instances.counts == 2).nonzero()[:24, 0].numpy()
+    pairs = replace(
+        whole,
+        ids=[f"{place:03}.png" for place in range(len(rows))],
+        images=ImageArrays(np.stack([whole.images.read(int(row)) for row in rows])),
+        truths=whole.instances.select(torch.from_numpy(rows)),
+        splits={"train": np.arange(12), "val": np.arange(12, 18), "test": np.arange(18, 24)},
+    )
+    coco.save(pairs, tmp_path / "pairs")
+    given = ["--task", "localization", "--model", "mobilenet_v3_small", "--epochs", 1, "--batch", 4, *PLAIN]
+    assert cli("train", tmp_path / "pairs", *given, "--out", tmp_path / "run").code == 0
+    found = striate.evaluate(tmp_path / "run", quiet=True)
+    assert isinstance(found.truths, InstanceSets)
+    for truth in found.truths:
+        centres = truth.boxes[:, 0] + truth.boxes[:, 2]
+        assert bool((centres.diff() >= 0).all())
+    other = cli("evaluate", tmp_path / "run", "scenes", "--split", "test")
+    assert other.code == 3
+    assert "finds 2 objects in every image" in other.err
+
+
 def test_a_detector_resumes_to_the_same_weights(cli: Cli, scenes: Path, tmp_path: Path) -> None:
     given = ["train", scenes, "--model", "ssd", "--backbone", "mobilenet_v3_small", "--epochs", 2, "--batch", 4, *PLAIN]
     assert cli(*given, "--out", tmp_path / "whole").code == 0

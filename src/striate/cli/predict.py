@@ -31,9 +31,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--across-classes", is_flag=True, help="detectors: boxes of different classes compete too")
 @click.option("--limit", type=click.IntRange(1), help="detectors: objects per image  [the model's]")
 @click.option("--tile", type=click.IntRange(16), metavar="PIXELS", help="detectors: look at windows of large images")
-@click.option(
-    "--overlap", type=click.FloatRange(0, 0.9), default=0.2, help="what windows share of their side", show_default=True
-)
+@click.option("--overlap", type=click.FloatRange(0, 0.9), help="what these windows share of their side  [0.2]")
 @click.option("--views", is_flag=True, help="detectors: look three times, at other scales and mirrored, and fuse")
 @click.option("--slide", metavar="SCALES", help="localization: slide the window over larger images, as in 1,1.5,2")
 @click.option("--track", is_flag=True, help="videos: follow the objects from frame to frame")
@@ -52,7 +50,7 @@ def command(
     across_classes: bool,
     limit: int | None,
     tile: int | None,
-    overlap: float,
+    overlap: float | None,
     views: bool,
     slide: str | None,
     track: bool,
@@ -70,6 +68,10 @@ def command(
 
     if write is not None and out is None:
         raise UsageError(f"--write {write} needs a folder to write to: give --out DIR.")
+    if overlap is not None and tile is None:
+        raise UsageError("--overlap is of the windows that --tile makes: give --tile too.")
+    if slide is not None and (tile is not None or views):
+        raise UsageError("--slide is for localization, --tile and --views for detectors: take one of them.")
     loaded = load(model, device=device)
     choosing(loaded, Choice(score=score, nms=nms, soft=soft_nms, across=across_classes, limit=limit))
     videos = [source for source in sources if is_video(source)]
@@ -85,7 +87,7 @@ def command(
         if slide is not None:
             found = predict_sliding(loaded, inputs, scales=_scales(slide))
         elif tile is not None or views:
-            found = predict_large(loaded, inputs, tile=tile, overlap=overlap, views=views)
+            found = predict_large(loaded, inputs, tile=tile, overlap=0.2 if overlap is None else overlap, views=views)
         else:
             found = loaded.predict(inputs, batch=batch)
     if out is not None:

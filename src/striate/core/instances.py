@@ -166,10 +166,17 @@ class InstanceSets:
         limits = sizes.flip(1).to(back.boxes)[self.images].repeat(1, 2)
         return replace(back, boxes=torch.minimum(back.boxes.clamp(min=0), limits))
 
+    def from_left_to_right(self) -> "InstanceSets":
+        """The same with the objects of each image in the order of their centres."""
+        centres = (self.boxes[:, 0] + self.boxes[:, 2]).cpu()
+        by_place = centres.argsort(stable=True)
+        order = by_place[self.images.cpu()[by_place].argsort(stable=True)]
+        return replace(self, **{name: _rows(getattr(self, name), order) for name in _COLUMNS})
+
     @staticmethod
     def concatenate(parts: "Sequence[InstanceSets]") -> "InstanceSets":
         """All images of ``parts`` in order; columns as in `of`."""
-        full = [part for part in parts if len(part.boxes)] or parts[:1]
+        full = [part for part in parts if len(part.boxes)] or parts
         return InstanceSets(
             offsets=_offsets(torch.cat([part.counts for part in parts])),
             **{name: _joined(full, name) for name in _COLUMNS},
@@ -181,7 +188,7 @@ class InstanceSets:
 
         A column stays where every image that has objects has it; crowds and ignored objects, where any has.
         """
-        full = [image for image in images if len(image)] or images[:1]
+        full = [image for image in images if len(image)] or images
         columns = {name: _joined(full, name) for name in _COLUMNS}
         if not images:
             columns |= {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.int64)}
@@ -225,7 +232,9 @@ def _joined(parts: Sequence[Instances | InstanceSets], name: str) -> Any:
             torch.zeros(len(part.boxes), dtype=torch.bool, device=part.boxes.device) if column is None else column
             for part, column in zip(parts, columns, strict=True)
         ]
-    if not columns or any(column is None for column in columns):
+    if not any(len(part.boxes) for part in parts):  # of no objects at all, a column is there where any part has it
+        return next((column for column in columns if column is not None), None)
+    if any(column is None for column in columns):
         return None
     if isinstance(columns[0], Tensor):
         return torch.cat(columns)

@@ -77,6 +77,8 @@ def choose_task(resolved: Resolved, dataset: Dataset) -> Resolved:
         if task not in tasks and getattr(resolved.settings, name) not in (getattr(usual, name), "none"):
             raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(tasks)}, and this is {task}.")
     free = {name: value for name, value in DEFAULTS.get(task, {}).items() if resolved.sources[name] == "default"}
+    if resolved.settings.optimizer == "sgd":
+        free.pop("lr", None)  # which is for Adam
     return resolved.because("data", task=task).because("task", **free)
 
 
@@ -116,8 +118,39 @@ def check_truths(dataset: Dataset, task: str, rows: Indices) -> None:
             f"{task} needs {wanted} object{'' if wanted == 1 else 's'} in every image, and {dataset.ids[row]} has "
             f"{int(truths.counts[row])} ({len(other):,} images have another number). '--task detection' takes any."
         )
+    if task == Keypoints.name and len(dataset.classes) > 1:
+        raise DataError(
+            f"{dataset.name} has points of {len(dataset.classes)} classes ({', '.join(dataset.classes[:5])}), and the "
+            "task finds those of one: make them one with 'striate data convert --class OLD=NEW'."
+        )
     if task == Keypoints.name and (truths.keypoints is None or dataset.skeleton is None):
         raise DataError(f"{dataset.name} has boxes, but no points: '--task localization' or detection takes it.")
+
+
+def ordered(dataset: Dataset, task: str) -> Dataset:
+    """The data set as a task sees it: for localization the objects of an image stand from left to right."""
+    if task != Localization.name or not isinstance(dataset.truths, InstanceSets):
+        return dataset
+    return replace(dataset, truths=dataset.truths.from_left_to_right())
+
+
+def check_fits(dataset: Dataset, task: Task) -> None:
+    """Raise `DataError` where a model cannot be measured on data: another number of objects, or no points."""
+    if not says_where(task.name):
+        return
+    truths = dataset.instances
+    wanted = task.objects if isinstance(task, Localization) else 1 if isinstance(task, Keypoints) else None
+    other = torch.empty(0) if wanted is None else (truths.counts != wanted).nonzero()[:, 0]
+    if len(other):
+        row = int(other[0])
+        raise DataError(
+            f"this model finds {wanted} object{'' if wanted == 1 else 's'} in every image, and {dataset.ids[row]} has "
+            f"{int(truths.counts[row])} ({len(other):,} images of {dataset.name} have another number)."
+        )
+    if isinstance(task, Keypoints) and (
+        truths.keypoints is None or truths.keypoints.shape[1] != len(task.skeleton.names)
+    ):
+        raise DataError(f"this model finds {len(task.skeleton.names)} points, and {dataset.name} has no such points.")
 
 
 def check_labels(dataset: Dataset) -> None:

@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from striate.core.instances import Instances, InstanceSets
 from striate.data.preprocess import Pixels
 from striate.errors import DataError, UsageError
@@ -19,6 +21,8 @@ from striate.tasks.detection import Detection
 
 VIDEO_SCHEMA = "striate.video/1"
 VIEWS = (0.83, 1.0, 1.2)  # scales of test-time augmentation
+STEP = 32  # their sizes are multiples of this
+SUSPECTED = 300  # objects that a window or view may name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,26 +95,38 @@ def predict_large(
     Raises:
         UsageError: the model is no detector, or windows that make no sense.
     """
-    detection_of(model, "--tile" if tile is not None else "--views")
+    task = detection_of(model, "--tile" if tile is not None else "--views")
+    # Every window and view says all that it suspects; what is shown is chosen from their common answer.
+    shown = DetectionAnswer(thresholds=task.thresholds, limit=task.detector.suppression.limit)
+    task.thresholds = None
+    task.detector.suppression = replace(task.detector.suppression, limit=max(shown.limit, SUSPECTED))
     plain = detector(model)
+    scales = VIEWS if views and _takes_other_sizes(model) else (1.0,)
 
     def seen(images: Sequence[Pixels]) -> list[Instances]:
-        return detect_augmented(lambda scale: _at_scale(model, scale), images, scales=VIEWS) if views else plain(images)
+        if not views:
+            return plain(images)
+        return detect_augmented(lambda scale: _at_scale(model, scale), images, scales=scales)
 
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
     found: list[Instances] = []
     failed: list[Failed] = []
-    for number, source in enumerate(sources):
-        name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
-        try:
-            image = pixels_of(source, name)
-        except DataError as error:
-            failed.append(Failed(source=name, error=str(error)))
-            continue
-        names.append(name)
-        sizes.append((image.shape[0], image.shape[1]))
-        found += seen([image]) if tile is None else detect_tiled(seen, [image], tile=tile, overlap=overlap)
+    try:
+        for number, source in enumerate(sources):
+            name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+            try:
+                image = pixels_of(source, name)
+            except DataError as error:
+                failed.append(Failed(source=name, error=str(error)))
+                continue
+            names.append(name)
+            sizes.append((image.shape[0], image.shape[1]))
+            answers = seen([image]) if tile is None else detect_tiled(seen, [image], tile=tile, overlap=overlap)
+            found += [shown(objects) for objects in answers]
+    finally:
+        task.thresholds = shown.thresholds
+        task.detector.suppression = replace(task.detector.suppression, limit=shown.limit)
     if failed:
         warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
     return Predictions(
@@ -123,13 +139,39 @@ def predict_large(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectionAnswer:
+    """What of many suspected objects is shown."""
+
+    thresholds: tuple[float, ...] | None  # per class
+    limit: int
+
+    def __call__(self, objects: Instances) -> Instances:
+        """The most confident objects, down to their class' threshold."""
+        assert objects.scores is not None
+        if self.thresholds is not None:
+            objects = objects.select(objects.scores >= torch.tensor(self.thresholds)[objects.labels])
+        return objects.select(slice(0, self.limit))
+
+
+def _takes_other_sizes(model: Model) -> bool:
+    """Whether a detector takes images of another size than it was built for."""
+    height, width = model.card.preprocessing.size
+    image = torch.zeros(1, model.card.channels, height + STEP, width + STEP, device=model.device)
+    try:
+        with torch.inference_mode():
+            model.task.network(image)
+    except (UsageError, RuntimeError):
+        return False
+    return True
+
+
 def _at_scale(model: Model, scale: float) -> Detect:
     """The detector with images shown smaller or larger than it learnt them: smaller ones on a larger canvas."""
     plain = detector(model)
     if scale == 1:
         return plain
-    step = 32
-    height, width = (max(step, round(side * scale / step) * step) for side in model.card.preprocessing.size)
+    height, width = (max(STEP, round(side * scale / STEP) * STEP) for side in model.card.preprocessing.size)
     other = Model(
         model.task,
         replace(model.card, preprocessing=replace(model.card.preprocessing, size=(height, width))),

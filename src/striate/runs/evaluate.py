@@ -1,6 +1,7 @@
 """Evaluation of a trained model, with the split that it was measured on as part of the result."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from striate.engine.log import Display
 from striate.errors import DataError, UsageError, did_you_mean
 from striate.metrics.classification import ClassificationMetric
 from striate.metrics.metric import Metric
-from striate.runs.building import renumbered, says_where
+from striate.runs.building import check_fits, ordered, renumbered, says_where
 from striate.runs.detecting import DetectionDetails, details, speed
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
@@ -138,7 +139,8 @@ def evaluate_model(
         opened = open_dataset(data, root=root, download=download)
         if says_where(opened.task) != says_where(task.name):
             raise UsageError(f"{path} is a model for {task.name}, and the truth of {opened.name} is for {opened.task}.")
-        dataset = for_classes(opened, card.classes)
+        check_fits(opened, task)
+        dataset = for_classes(ordered(opened, task.name), card.classes)
         if own and run is not None:
             splits = Splits.load(run.split, dataset)
             if distributed.rank() == 0:
@@ -263,7 +265,9 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         assert isinstance(found.truths, InstanceSets)
         looked_at = details(found.predictions, found.truths, card.classes, task.thresholds)
         rows = [{**row, **more} for row, more in zip(rows, looked_at.rows(), strict=True)]
-        pace = speed(task, next(batches.epoch(0)))
+        with closing(batches.epoch(0)) as again:
+            first = next((batch for batch in again if len(batch)), None)
+        pace = None if first is None else speed(task, first)
     return Evaluated(
         task=task.name,
         headline=task.headline,

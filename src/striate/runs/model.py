@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -53,27 +53,33 @@ class Prediction:
     @property
     def instances(self) -> Instances:
         """The objects, most confident first, of a model that says where."""
-        assert isinstance(self.annotation, Instances)
+        if not isinstance(self.annotation, Instances):
+            raise UsageError("this model predicts a class, not places: ask for `label`, `score` or `top()`.")
+        return self.annotation
+
+    @property
+    def _classification(self) -> Classification:
+        if not isinstance(self.annotation, Classification):
+            raise UsageError("this model says where things are, not one class: ask for `instances`.")
         return self.annotation
 
     @property
     def label(self) -> str:
         """Name of the most probable class."""
-        assert isinstance(self.annotation, Classification)
-        return self.classes[self.annotation.label]
+        return self.classes[self._classification.label]
 
     @property
     def score(self) -> float:
         """Its probability."""
-        assert isinstance(self.annotation, Classification)
-        assert self.annotation.score is not None
-        return self.annotation.score
+        score = self._classification.score
+        assert score is not None
+        return score
 
     def top(self, count: int = TOP) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, the most probable first."""
-        assert isinstance(self.annotation, Classification)
-        assert self.annotation.scores is not None
-        scores, labels = self.annotation.scores.topk(min(count, len(self.classes)))
+        probabilities = self._classification.scores
+        assert probabilities is not None
+        scores, labels = probabilities.topk(min(count, len(self.classes)))
         return [(self.classes[int(label)], float(score)) for score, label in zip(scores, labels, strict=True)]
 
     def lines(self) -> list[str]:
@@ -287,7 +293,7 @@ class Model:
         """Annotations of no images."""
         if isinstance(self.task, Classifying):
             return Classifications(labels=torch.empty(0, dtype=torch.int64), scores=torch.empty(0, len(self.classes)))
-        return InstanceSets.of([])
+        return replace(InstanceSets.of([]), scores=torch.empty(0))
 
 
 def embed_images(extractor: "Extractor", sources: Iterable[Source] | Source, *, batch: int = BATCH) -> Embedded:

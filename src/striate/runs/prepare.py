@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.config import Resolved
+from striate.config import Resolved, TrainSettings
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageFiles, has_end, probe
 from striate.data.known import NAMES
@@ -39,6 +39,7 @@ from striate.runs.building import (
     choose_detector,
     choose_task,
     fitted,
+    ordered,
     says_where,
     scene_size,
 )
@@ -145,6 +146,7 @@ def prepare(
     )
     resolved = choose_task(resolved, dataset)
     settings = resolved.settings
+    dataset = ordered(dataset, settings.task)
     check_labels(dataset)
     if splits_file is None and settings.splits is not None:
         splits_file = Path(settings.splits)
@@ -174,8 +176,9 @@ def prepare(
         resolved = resolved.because("data", channels="1" if seen.grey else "3")
     if settings.resize == "auto" and where:
         resolved = resolved.because("task", resize="fit")
-    elif where and settings.resize == "crop":
-        raise UsageError(f"--resize crop cuts objects away, and {settings.task} is about where they are: take fit.")
+    elif where and settings.resize in ("crop", "pad"):
+        why = "cuts objects away" if settings.resize == "crop" else "puts a border on all sides"
+        raise UsageError(f"--resize {settings.resize} {why}, and {settings.task} is about where they are: take fit.")
     elif settings.resize == "auto":
         inside = seen.size is not None and seen.size[0] <= size[0] and seen.size[1] <= size[1]
         resolved = resolved.because("data", resize="pad" if inside else "crop")
@@ -189,11 +192,19 @@ def prepare(
         resolved = resolved.because("optimizer", lr=peak_lr(settings))
     if settings.interpolation == "auto":
         resolved = resolved.because("default", interpolation="bilinear")
-    if settings.normalise == "auto":
-        trained = where and settings.weights not in (None, "none")
-        resolved = (
-            resolved.because("weights", normalise="imagenet") if trained else resolved.because("data", normalise="data")
-        )
+    if settings.normalise == "auto" and where:
+        expected = _input_of(settings)
+        if expected is not None and str(expected.channels) == settings.channels:
+            resolved = resolved.because("weights", normalise="checkpoint")
+        else:
+            known = settings.weights not in (None, "none") and settings.channels == "3"
+            resolved = (
+                resolved.because("weights", normalise="imagenet")
+                if known
+                else resolved.because("data", normalise="data")
+            )
+    elif settings.normalise == "auto":
+        resolved = resolved.because("data", normalise="data")
     if where and settings.clean_epochs == "auto":
         resolved = resolved.because("default", clean_epochs=settings.epochs // 10)
     settings = resolved.settings
@@ -443,6 +454,18 @@ def _of_weights(resolved: Resolved) -> tuple[Resolved, Preprocessing | None]:
     if settings.normalise == "auto" and resolved.settings.channels == str(expected.channels):
         resolved = resolved.because("weights", normalise="checkpoint")
     return resolved, expected
+
+
+def _input_of(settings: TrainSettings) -> Preprocessing | None:
+    """What the weights that a task which says where starts from were trained to see; None where nothing says so."""
+    if settings.weights in (None, "none"):
+        return None
+    assert settings.weights is not None
+    if is_official(settings.weights):
+        name = settings.model if settings.backbone == "auto" else settings.backbone
+        return expected_input(name, settings.weights)
+    file = weights_file(settings.weights)
+    return read_card(file).preprocessing if is_ours(file) else None
 
 
 def _normalised(

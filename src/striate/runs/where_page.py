@@ -118,6 +118,8 @@ def _figures(details: DetectionDetails) -> list[Figure]:
         Series(name=f"{name} {curve.average_precision or 0:.2f}", x=RECALLS.tolist(), y=curve.interpolated.tolist())
         for name, curve in with_objects
     ]
+    if not with_objects:
+        return []
     mean = np.mean([curve.interpolated for _, curve in with_objects], axis=0)
     overall = Series(name=f"mean {float(mean.mean()):.2f}", x=RECALLS.tolist(), y=mean.tolist())
     bars = [
