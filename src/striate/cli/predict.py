@@ -19,7 +19,7 @@ SHARE = click.FloatRange(0, 1)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="folder for annotated pictures")
-@click.option("--batch", type=click.IntRange(1), default=64, help="images at once", show_default=True)
+@click.option("--batch", type=click.IntRange(1), help="images at once  [64; of a detector fewer, the larger its input]")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps")
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on standard output")
 @click.option(
@@ -40,7 +40,7 @@ def command(
     model: Path,
     sources: tuple[str, ...],
     out: Path | None,
-    batch: int,
+    batch: int | None,
     device: str,
     as_json: bool,
     write: Literal["coco", "yolo", "csv"] | None,

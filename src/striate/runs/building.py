@@ -188,12 +188,19 @@ def choose_detector(resolved: Resolved, size: tuple[int, int] | None) -> Resolve
     settings = resolved.settings
     if settings.model == "auto":
         resolved = resolved.because("task", model=DEFAULT)
-    architecture = find_detector(resolved.settings.model)
     if settings.backbone == "auto":
-        small = size is not None and max(size) <= SMALL_SCENE and not architecture.only_backbone
-        backbone = SMALL_BACKBONE if small and architecture.backbone.startswith("resnet") else architecture.backbone
-        resolved = resolved.because("data" if small else "model", backbone=backbone)
+        source, backbone = usual_backbone(resolved.settings.model, size)
+        resolved = resolved.because(source, backbone=backbone)
     return resolved
+
+
+def usual_backbone(model: str, size: tuple[int, int] | None) -> tuple[str, str]:
+    """Where the backbone of a detector comes from that nobody named, and which it is: a small one for small images."""
+    architecture = find_detector(model)
+    small = size is not None and max(size) <= SMALL_SCENE and not architecture.only_backbone
+    if small and architecture.backbone.startswith("resnet"):
+        return "data", SMALL_BACKBONE
+    return "model", architecture.backbone
 
 
 def scene_size(model: str, size: tuple[int, int] | None) -> tuple[str, tuple[int, int]]:

@@ -46,6 +46,11 @@ def choosing(model: Model, choice: Choice) -> None:
         return
     task = detection_of(model, "a choice of boxes")
     found = task.detector.suppression
+    if found.kind == "none" and (choice.nms is not None or choice.across or choice.soft):
+        raise UsageError(
+            f"{model.card.model} names each object once by itself, and suppresses nothing: leave --nms, --soft-nms and "
+            "--across-classes out."
+        )
     changes: dict[str, Any] = {}
     if choice.nms is not None:
         changes["iou"] = choice.nms

@@ -15,11 +15,12 @@ from striate.errors import UsageError
 from striate.files import replacing
 from striate.models.contract import Detector
 from striate.models.detectors.catalog import DETECTORS, create_detector
-from striate.runs.building import LARGE_SCENE, SMALL_SCENE, says_where
+from striate.runs.building import LARGE_SCENE, SMALL_SCENE, says_where, usual_backbone
 from striate.runs.evaluate import for_classes
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import read_model
 from striate.runs.samples import denormalised, spread
+from striate.runs.writing import stems
 from striate.viz.instances import draw_assigned
 
 
@@ -72,11 +73,13 @@ def explain_targets(
     with torch.no_grad():
         assigned = detector.train().assigned(batch)
     found: list[Responsible] = []
-    pictures = denormalised(batch.images, preprocessing)
     indices: list[int] = batch.indices.tolist()
+    ids = [dataset.ids[row] for row in indices]
+    names = {id_: stem.replace("[", "-").replace("]", "") for id_, stem in zip(ids, stems(ids), strict=True)}
+    pictures = denormalised(batch.images, preprocessing)
     for pixels, truth, one, row in zip(pictures, batch.instances, assigned, indices, strict=True):
         id_ = dataset.ids[row]
-        file = out / f"{Path(id_).stem.replace('[', '-').replace(']', '')}-targets.png"
+        file = out / f"{names[id_]}-targets.png"
         with replacing(file) as temporary:
             draw_assigned(pixels, truth, one, dataset.classes).save(temporary, "PNG")
         answered = len(np.unique(one.objects.numpy()))
@@ -96,6 +99,8 @@ def explain_targets(
 def _detector(model: str, backbone: str | None, dataset: Dataset) -> tuple[Detector, Preprocessing, Dataset]:
     path = Path(model).expanduser()
     if path.exists() and model not in DETECTORS:
+        if backbone is not None:
+            raise UsageError(f"{model} has its own backbone: leave --backbone {backbone} out.")
         task, card = read_model(RunFolder(path).model if is_run(path) else path)
         if not isinstance(task.network, Detector):
             raise UsageError(f"{model} is a model for {task.name}: only a detector has targets to draw.")
@@ -107,6 +112,7 @@ def _detector(model: str, backbone: str | None, dataset: Dataset) -> tuple[Detec
     if architecture is not None and architecture.only_size:
         size = architecture.size
     torch.manual_seed(0)
+    backbone = backbone or (usual_backbone(model, (height, width))[1] if architecture else None)
     detector = create_detector(model, backbone=backbone, classes=len(dataset.classes), channels=3, size=size)
     plain = Preprocessing(size=size, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, resize="fit", fill=114)
     return detector, plain, dataset

@@ -26,7 +26,7 @@ from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, UsageError
 from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
-from striate.runs.prepare import device_of
+from striate.runs.prepare import device_of, evaluation_batch
 from striate.tasks.classification import Classification as Classifying
 from striate.tasks.task import Task
 
@@ -200,13 +200,13 @@ class Model:
         """Class names, in the order of the labels."""
         return self.card.classes
 
-    def predict(self, sources: Iterable[Source] | Source, *, batch: int = BATCH) -> Predictions:
+    def predict(self, sources: Iterable[Source] | Source, *, batch: int | None = None) -> Predictions:
         """Predict images of any kind and size.
 
         Args:
             sources: paths; encoded images as bytes; Pillow images; arrays (H, W), (H, W, 1 or 3) uint8; tensors
                 (1 or 3, H, W) uint8 or float from 0 to 1. One of these, or many.
-            batch: images at once.
+            batch: images at once; None: 64, and of a detector fewer, the larger its input.
 
         Returns:
             A prediction per readable image, in the order of the sources; the others are listed under ``failed``.
@@ -215,6 +215,9 @@ class Model:
         sizes: list[tuple[int, int]] = []
         parts = [self._none()]
         failed: list[Failed] = []
+        if batch is None:
+            where = not isinstance(self.task, Classifying)
+            batch = min(BATCH, evaluation_batch(self.card.preprocessing.size)) if where else BATCH
         for chunk in _chunks(sources, self.card.preprocessing, batch):
             failed += chunk.failed
             if chunk.pixels:
