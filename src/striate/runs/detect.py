@@ -1,7 +1,5 @@
 """Predicting with a detector in other ways than image by image: tiles, views, other choices of boxes, videos."""
 
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,9 +10,9 @@ import torch
 
 from striate.core.instances import Instances, InstanceSets
 from striate.data.preprocess import Pixels
-from striate.errors import DataError, UsageError
+from striate.errors import UsageError
 from striate.ops.tracking import Tracker
-from striate.runs.model import Failed, Model, Predictions, Source, pixels_of
+from striate.runs.model import Model, Predictions, Source, predict_each
 from striate.runs.tiling import Detect, detect_augmented, detect_tiled
 from striate.runs.video import detect_video, save_annotated_video, video_info
 from striate.tasks.detection import Detection
@@ -113,35 +111,15 @@ def predict_large(
             return plain(images)
         return detect_augmented(lambda scale: _at_scale(model, scale), images, scales=scales)
 
-    names: list[str] = []
-    sizes: list[tuple[int, int]] = []
-    found: list[Instances] = []
-    failed: list[Failed] = []
+    def answer(image: Pixels) -> Instances:
+        (found,) = seen([image]) if tile is None else detect_tiled(seen, [image], tile=tile, overlap=overlap)
+        return shown(found)
+
     try:
-        for number, source in enumerate(sources):
-            name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
-            try:
-                image = pixels_of(source, name)
-            except DataError as error:
-                failed.append(Failed(source=name, error=str(error)))
-                continue
-            names.append(name)
-            sizes.append((image.shape[0], image.shape[1]))
-            answers = seen([image]) if tile is None else detect_tiled(seen, [image], tile=tile, overlap=overlap)
-            found += [shown(objects) for objects in answers]
+        return predict_each(model, sources, answer)
     finally:
         task.thresholds = shown.thresholds
         task.detector.suppression = replace(task.detector.suppression, limit=shown.limit)
-    if failed:
-        warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
-    return Predictions(
-        model=str(model.path),
-        classes=model.classes,
-        sources=tuple(names),
-        sizes=tuple(sizes),
-        annotations=InstanceSets.of(found),
-        failed=tuple(failed),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -313,6 +313,44 @@ def embed_images(extractor: "Extractor", sources: Iterable[Source] | Source, *, 
     return Embedded(values=np.concatenate(parts), sources=tuple(names), layer=extractor.layer, failed=tuple(failed))
 
 
+def predict_each(model: Model, sources: Iterable[Source], answer: Callable[[Pixels], Instances]) -> Predictions:
+    """Predict images one by one, each at its full size, in another way than `Model.predict`.
+
+    Args:
+        model: whose answers they are.
+        sources: as of `Model.predict`.
+        answer: from (H, W, 1 or 3) uint8 to the objects of the image, in its pixels.
+    """
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    found: list[Instances] = []
+    failed: list[Failed] = []
+    for number, source in enumerate(sources):
+        name = _name(number, source)
+        try:
+            image = pixels_of(source, name)
+        except DataError as error:
+            failed.append(Failed(source=name, error=str(error)))
+            continue
+        names.append(name)
+        sizes.append((image.shape[0], image.shape[1]))
+        found.append(answer(image))
+    if failed:
+        warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=3)
+    return Predictions(
+        model=str(model.path),
+        classes=model.classes,
+        sources=tuple(names),
+        sizes=tuple(sizes),
+        annotations=InstanceSets.of(found),
+        failed=tuple(failed),
+    )
+
+
+def _name(number: int, source: Source) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+
+
 def _chunks(sources: Iterable[Source] | Source, preprocessing: Preprocessing, batch: int) -> Iterator[_Chunk]:
     """Batches of read images, in order; large files are read by threads, some batches ahead."""
     if isinstance(sources, str | os.PathLike | bytes | Image.Image | np.ndarray | Tensor):
@@ -337,7 +375,7 @@ def _read(sources: list[tuple[int, Source]], preprocessing: Preprocessing) -> _C
     chunk = _Chunk(names=[], sizes=[], pixels=[], failed=[])
     with quiet:
         for number, source in sources:
-            name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+            name = _name(number, source)
             try:
                 image = pixels_of(source, name)
                 chunk.pixels.append(preprocessing.pixels(image))

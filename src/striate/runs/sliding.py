@@ -4,21 +4,19 @@ The network was trained on images with one object each. Its heads are convolutio
 answer for every window at once (section 3.5); the answers of all windows and scales are merged (section 4.3).
 """
 
-import os
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
-from striate.core.instances import Instances, InstanceSets
+from striate.core.instances import Instances
 from striate.data.preprocess import Pixels
-from striate.errors import DataError, UsageError
+from striate.errors import UsageError
 from striate.models.regressor import Regressor
 from striate.ops.accumulating import accumulate
 from striate.ops.boxes import clip
-from striate.runs.model import Failed, Model, Predictions, Source, pixels_of
+from striate.runs.model import Model, Predictions, Source, predict_each
 from striate.tasks.localization import Localization
 
 TOP = 3  # windows are kept whose class is among the best of their scale (the paper's k, section 4.3, is 1 or 5)
@@ -43,30 +41,7 @@ def predict_sliding(model: Model, sources: Sequence[Source], *, scales: Sequence
         raise UsageError(f"--slide is for localization of one object, and {model.path} is a model for {task.name}.")
     if not scales or min(scales) < 1:
         raise UsageError(f"--slide takes scales of 1 or more, as in 1,1.5,2; got {','.join(map(str, scales))}.")
-    names: list[str] = []
-    sizes: list[tuple[int, int]] = []
-    found: list[Instances] = []
-    failed: list[Failed] = []
-    for number, source in enumerate(sources):
-        name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
-        try:
-            image = pixels_of(source, name)
-        except DataError as error:
-            failed.append(Failed(source=name, error=str(error)))
-            continue
-        names.append(name)
-        sizes.append((image.shape[0], image.shape[1]))
-        found.append(_located(model, task, image, scales))
-    if failed:
-        warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
-    return Predictions(
-        model=str(model.path),
-        classes=model.classes,
-        sources=tuple(names),
-        sizes=tuple(sizes),
-        annotations=InstanceSets.of(found),
-        failed=tuple(failed),
-    )
+    return predict_each(model, sources, lambda image: _located(model, task, image, scales))
 
 
 @torch.inference_mode()
