@@ -7,7 +7,8 @@
                        weights: 13 with 50 layers       section 3.1 and table 1
 
 All else is `faster_rcnn`. Of the blocks of two 3x3 convolutions, which neither paper has, the second one is deformable.
-The papers' deformable RoI pooling is not part of it, and their offsets learn at a tenth of the rate.
+The papers' deformable RoI pooling is not part of it. Offsets learn at the rate of all else, as in the first paper
+(section 2.3); the second one takes a tenth of it (section 3.2).
 """
 
 from dataclasses import dataclass
