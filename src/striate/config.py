@@ -73,6 +73,18 @@ class TrainSettings:
     # What learns
     model: str = setting("auto", "model", "catalog name or layer pattern; auto: the weights' own, or by the images")
     backbone: str = setting("auto", "model", "of a detector: catalog name or timm:NAME; auto: by model and images")
+    regions: int | Auto = setting(
+        "auto",
+        "model",
+        "regions of an image that a two-stage detector learns from; auto: as published, or 32 of small images",
+        low=1,
+    )
+    proposals: int | Auto = setting(
+        "auto",
+        "model",
+        "proposals of an image that a two-stage detector looks at; auto: as published, or 100 of small images",
+        low=1,
+    )
     weights: str | None = setting(
         None,
         "model",

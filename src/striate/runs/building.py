@@ -15,7 +15,9 @@ from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, Indices
 from striate.data.preprocess import Preprocessing
 from striate.errors import DataError, UsageError
+from striate.models.contract import Detector
 from striate.models.detectors.catalog import DEFAULT, DETECTORS, find_detector
+from striate.models.detectors.two_stage import learn_from
 from striate.ops.boxes import at_least
 from striate.runs.checkpoints import create_with_weights
 from striate.runs.detector_weights import start_from
@@ -30,6 +32,7 @@ from striate.tasks.task import Task
 SMALL_SCENE = 320  # pixels: up to here a detector sees images of one size as they are, and a small backbone does
 LARGE_SCENE = (640, 640)  # height, width that larger ones are fitted into where the detector leaves it open
 SMALL_BACKBONE = "resnet18"
+SMALL_REGIONS, SMALL_PROPOSALS = 32, 100  # of a small scene, in which a head of 1,000 x 7x7 would do all the work
 
 # What a task that says where has for a default where classification has another.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -43,9 +46,8 @@ CLASSIFICATION_ONLY = (
 )
 FOR = {  # settings that only some tasks read
     "label_smoothing": (Classification.name, Localization.name),
-    "backbone": (Detection.name,),
-    "box_loss": (Localization.name,),
-    "box_form": (Localization.name,),
+    **dict.fromkeys(("backbone", "regions", "proposals"), (Detection.name,)),
+    **dict.fromkeys(("box_loss", "box_form"), (Localization.name,)),
     "clean_epochs": (Localization.name, Keypoints.name, Detection.name),
     **dict.fromkeys(CLASSIFICATION_ONLY, (Classification.name,)),
 }
@@ -191,7 +193,26 @@ def choose_detector(resolved: Resolved, size: tuple[int, int] | None) -> Resolve
     if settings.backbone == "auto":
         source, backbone = usual_backbone(resolved.settings.model, size)
         resolved = resolved.because(source, backbone=backbone)
-    return resolved
+    return _choose_regions(resolved, size)
+
+
+def _choose_regions(resolved: Resolved, size: tuple[int, int] | None) -> Resolved:
+    """How many regions a two-stage detector sees, where it was left open: fewer than its paper's on small images."""
+    settings = resolved.settings
+    stages = find_detector(settings.model).regions
+    if stages == "none":
+        for name in ("regions", "proposals"):
+            if getattr(settings, name) != "auto":
+                raise UsageError(f"--{name}: {settings.model} is no two-stage detector, and looks at no regions.")
+        return resolved
+    if size is None or max(size) > SMALL_SCENE:
+        return resolved
+    chosen: dict[str, int] = {}
+    if settings.regions == "auto":
+        chosen["regions"] = SMALL_REGIONS
+    if settings.proposals == "auto" and stages == "proposed":
+        chosen["proposals"] = SMALL_PROPOSALS
+    return resolved.because("data", **chosen)
 
 
 def usual_backbone(model: str, size: tuple[int, int] | None) -> tuple[str, str]:
@@ -269,6 +290,10 @@ def build(
     backbone = settings.backbone if settings.task == Detection.name else None
     network = build_network(document, settings.model, backbone=backbone, channels=channels, size=size)
     notes = () if weights is None else start_from(network, settings, dataset.classes)
+    if isinstance(network, Detector) and settings.regions != "auto":
+        learn_from(network, settings.regions)
+    if settings.proposals != "auto":
+        document["proposals"] = settings.proposals
     return build_task(network, document, **options), notes
 
 

@@ -71,7 +71,10 @@ def build_task(network: nn.Module, document: Mapping[str, Any], **options: Any) 
         chosen = document.get("suppression")
         suppression = None if chosen is None else Suppression(**chosen)
         thresholds = document.get("thresholds")
-        return Detection(network, classes, suppression=suppression, thresholds=thresholds, **options)
+        proposals = document.get("proposals")
+        return Detection(
+            network, classes, suppression=suppression, thresholds=thresholds, proposals=proposals, **options
+        )
     if isinstance(network, Classifier):
         return Classification(network, classes, **options)
     assert isinstance(network, Regressor)

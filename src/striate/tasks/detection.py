@@ -14,6 +14,7 @@ from striate.core.batch import Batch
 from striate.core.instances import InstanceSets
 from striate.metrics.coco import DetectionMetric
 from striate.models.contract import Detector
+from striate.models.detectors.two_stage import look_at, looked_at
 from striate.ops.suppression import Suppression
 from striate.tasks.task import Task
 
@@ -26,6 +27,7 @@ class Detection(Task):
         classes: class names.
         suppression: how it chooses; None: as the detector's paper says.
         thresholds: for each class the score from which on a prediction is shown; None: not measured yet.
+        proposals: of an image, that a two-stage detector looks at; None: as it does.
     """
 
     name = "detection"
@@ -38,6 +40,7 @@ class Detection(Task):
         *,
         suppression: Suppression | None = None,
         thresholds: Sequence[float] | None = None,
+        proposals: int | None = None,
     ):
         super().__init__()
         self.network = network
@@ -45,6 +48,8 @@ class Detection(Task):
         self.thresholds = None if thresholds is None else tuple(thresholds)
         if suppression is not None:
             network.suppression = suppression
+        if proposals is not None:
+            look_at(network, proposals)
 
     @property
     def detector(self) -> Detector:
@@ -69,11 +74,12 @@ class Detection(Task):
         return self.detector.first_loss()
 
     def to_json(self) -> dict[str, Any]:
-        """The task's name, its class names, and how its answers are chosen."""
+        """The task's name, its class names, how many proposals are looked at, and how answers are chosen."""
         thresholds = None if self.thresholds is None else list(self.thresholds)
         return {
             "task": self.name,
             "classes": list(self.classes),
+            "proposals": looked_at(self.detector),
             "suppression": asdict(self.detector.suppression),
             "thresholds": thresholds,
         }

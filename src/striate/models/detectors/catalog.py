@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -58,6 +58,7 @@ class DetectorArchitecture:
     only_backbone: bool = False  # the paper's design allows no other
     only_size: bool = False  # it takes images of that size only
     multiple: int = 32  # height and width of an input are multiples of it
+    regions: Literal["none", "proposed", "given"] = "none"  # of a two-stage one: by its own network, or from outside
     origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # with the published backbone
 
 
@@ -202,6 +203,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=90,
+        regions="proposed",
         origins=faster_rcnn.ORIGINS,
     ),
     "faster_rcnn_c4": DetectorArchitecture(
@@ -210,6 +212,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(608, 1024),
         classes=80,
+        regions="proposed",
     ),
     "faster_rcnn_vgg16": DetectorArchitecture(
         build=faster_rcnn.build_vgg16,
@@ -217,6 +220,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="vgg16",
         size=(608, 1024),
         classes=20,
+        regions="proposed",
     ),
     # Girshick 2015, Girshick et al. 2014
     "fast_rcnn": DetectorArchitecture(
@@ -225,6 +229,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="vgg16",
         size=(608, 1024),
         classes=20,
+        regions="given",
     ),
     "fast_rcnn_windows": DetectorArchitecture(
         build=partial(fast_rcnn.build, "fast_rcnn_windows"),
@@ -232,6 +237,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="vgg16",
         size=(608, 1024),
         classes=20,
+        regions="given",
     ),
     "rcnn": DetectorArchitecture(
         build=partial(rcnn.build, "rcnn"),
@@ -239,6 +245,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="alexnet",
         size=(480, 640),
         classes=20,
+        regions="given",
         multiple=1,
     ),
     "rcnn_windows": DetectorArchitecture(
@@ -247,6 +254,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="alexnet",
         size=(480, 640),
         classes=20,
+        regions="given",
         multiple=1,
     ),
     # Cai and Vasconcelos 2018, Dai et al. 2016, Li et al. 2017, Dai et al. 2017
@@ -256,6 +264,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet101",
         size=(800, 1344),
         classes=80,
+        regions="proposed",
     ),
     "rfcn": DetectorArchitecture(
         build=partial(rfcn.build, "rfcn"),
@@ -263,6 +272,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet101",
         size=(608, 1024),
         classes=20,
+        regions="proposed",
     ),
     "rfcn_3x3": DetectorArchitecture(
         build=partial(rfcn.build, "rfcn_3x3"),
@@ -270,6 +280,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet101",
         size=(608, 1024),
         classes=20,
+        regions="proposed",
     ),
     "light_head_rcnn": DetectorArchitecture(
         build=light_head_rcnn.build,
@@ -277,6 +288,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet101",
         size=(800, 1344),
         classes=80,
+        regions="proposed",
     ),
     "faster_rcnn_dcn": DetectorArchitecture(
         build=partial(deformable_rcnn.build, "faster_rcnn_dcn"),
@@ -284,6 +296,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        regions="proposed",
     ),
     "faster_rcnn_dcnv2": DetectorArchitecture(
         build=partial(deformable_rcnn.build, "faster_rcnn_dcnv2"),
@@ -291,6 +304,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        regions="proposed",
     ),
     # Zhou et al. 2019
     "centernet": DetectorArchitecture(
