@@ -1,5 +1,6 @@
-"""Masks as runs of pixels, which is how they are stored and counted."""
+"""Masks: as runs of pixels, which is how they are stored and counted, and drawn where an image lies in an input."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,59 @@ def mask_of(runs: RunLengths) -> NDArray[np.bool_]:
     """The (H, W) mask of runs that cover it exactly."""
     inside = np.arange(len(runs.counts)) % 2 == 1
     return np.repeat(inside, runs.counts).reshape(runs.size, order="F")
+
+
+def draw_masks(shapes: Sequence[Shape], placements: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Masks in the input of a network.
+
+    A pixel is inside where its centre is: within one of the rings (each by the even-odd rule), or on a pixel of the
+    runs. What has no shape has no pixel.
+
+    Args:
+        shapes: M of them, in original images.
+        placements: (M, 4) of the image of each, as `striate.core.batch.Batch.placement`.
+        size: H, W of the input.
+
+    Returns:
+        (M, H, W) bool.
+    """
+    masks = np.zeros((len(shapes), *size), dtype=np.bool_)
+    for mask, shape, placement in zip(masks, shapes, placements.astype(np.float64), strict=True):
+        scale, shift = placement[:2], placement[2:]
+        if isinstance(shape, RunLengths):
+            columns, rows = (
+                np.floor((np.arange(extent) + 0.5 - shift[axis]) / scale[axis]).astype(np.int64)
+                for axis, extent in enumerate(size[::-1])
+            )
+            (top, bottom), (left, right) = (
+                np.searchsorted(places, (0, end)) for places, end in zip((rows, columns), shape.size, strict=True)
+            )
+            mask[top:bottom, left:right] = mask_of(shape)[rows[top:bottom, None], columns[left:right]]
+        else:
+            for ring in shape.rings:
+                _fill(mask, np.array(ring, dtype=np.float64).reshape(-1, 2) * scale + shift)
+    return masks
+
+
+def _fill(mask: NDArray[np.bool_], ring: NDArray[np.float64]) -> None:
+    """Add to a (H, W) mask the pixels whose centres lie within a ring of (K, 2) points x, y."""
+    low, high = np.clip(np.ceil(np.stack((ring.min(0), ring.max(0))) - 0.5), 0, mask.shape[::-1]).astype(np.int64)
+    if (high <= low).any():
+        return
+    width, height = (high - low).tolist()
+    x, y = (ring - low).T
+    to_x, to_y = np.roll(x, -1), np.roll(y, -1)
+    # Each edge crosses the lines through the centres of some rows; right of a crossing, inside and outside change.
+    first, end = (
+        np.clip(np.ceil(side - 0.5), 0, height).astype(np.int64) for side in (np.minimum(y, to_y), np.maximum(y, to_y))
+    )
+    edges = np.repeat(np.arange(len(ring)), end - first)
+    begins = np.cumsum(end - first) - (end - first)
+    rows = np.arange(len(edges)) - begins[edges] + first[edges]
+    share = (rows + 0.5 - y[edges]) / (to_y - y)[edges]
+    columns = np.clip(np.ceil(x[edges] + share * (to_x - x)[edges] - 0.5), 0, width).astype(np.int64)
+    crossings = np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1)).reshape(height, width + 1)
+    mask[low[1] : high[1], low[0] : high[0]] |= crossings[:, :width].cumsum(1) % 2 == 1
 
 
 def area_of(shape: Shape) -> float:

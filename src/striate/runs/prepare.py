@@ -298,6 +298,7 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
             clean_from=settings.epochs - clean if isinstance(clean, int) else None,
             fill=prepared.preprocessing.fill,
             fixed=settings.task != Detection.name,
+            masks=prepared.dataset.instances.shapes is not None,
         )
     elif training:
         augment = augmentation(

@@ -13,6 +13,10 @@ from striate.data.transforms.moved import SMALLEST, boxes_of, gathered
 from striate.errors import UsageError
 from striate.ops.boxes import at_least
 
+NO_MASKS = (
+    "copy-paste cuts objects out along their masks, and the objects of this data have boxes only. "
+    "Take data with polygons or masks (COCO, YOLO), or leave it out, as in --augment strong."
+)
 PICKED = 0.5  # chance of an object to be pasted; Ghiasi et al. 2021, section 3, take "a random subset"
 PICKS = 64  # random numbers for the objects of an image; further objects take them again
 
@@ -49,9 +53,11 @@ def pasted(
 ) -> tuple[Tensor, InstanceSets]:
     """Copy-paste: objects of the partner, cut out along their masks; Ghiasi et al. 2021, section 3.
 
-    Masks and boxes of objects that are covered in part become those of the rest; an object of which less than
+    Masks and boxes of objects that are covered in part become those of the rest, and a pasted object has the box of its
+    mask, for what another hid of it does not come along. An object of which less than
     ``min_visible`` is left goes, where the authors let the smallest rest stay. A covered keypoint becomes a hidden one.
-    Nothing is blended, which the authors found to be as good.
+    Nothing is blended, which the authors found to be as good. An object without a mask, in data where others have one,
+    is not pasted, and counts as all of its box where others cover it.
 
     Args:
         images: (B, C, H, W) uint8 or float32.
@@ -68,10 +74,7 @@ def pasted(
         UsageError: the objects have no masks.
     """
     if truths.masks is None and len(truths.boxes):
-        raise UsageError(
-            "copy_paste cuts objects out along their masks, and the objects of this data have boxes only. "
-            "Leave it out, as in --augment strong, or take data with polygons or masks."
-        )
+        raise UsageError(NO_MASKS)
     objects, parts = gathered(truths, *_pairs(partners, chosen & (partners != torch.arange(len(partners)))))
     if objects.masks is None:
         return images, objects
@@ -79,9 +82,11 @@ def pasted(
     picked = picks.to(parts.device)[objects.images, number.to(parts.device) % PICKS] < PICKED
     for flag in (objects.crowd, objects.ignore):
         picked = picked if flag is None else picked & ~flag
-    picked &= parts == 1
+    outlines = boxes_of(objects.masks)
+    picked &= (parts == 1) & at_least(outlines, SMALLEST)
+    bare = outlines[:, 2] == 0
     stay = picked | (parts == 0)
-    objects, picked = objects.keep(stay), picked[stay]
+    objects, picked, bare = objects.keep(stay), picked[stay], bare[stay]
     masks, owners = objects.masks, objects.images
     assert masks is not None
 
@@ -92,9 +97,11 @@ def pasted(
     at = covered[rows.to(covered.device)].to(images.device)[:, None]
     images = images.index_copy(0, here, torch.where(at, images[there], images[here]))
 
-    rest = torch.where(picked[:, None, None], masks, masks & ~covered[owners])
-    before, after = masks.flatten(1).sum(1), rest.flatten(1).sum(1)
-    changed = after < before
+    extents = masks.clone()
+    extents[bare] = _filled(objects.boxes[bare], masks)
+    rest = torch.where(picked[:, None, None], extents, extents & ~covered[owners])
+    before, after = extents.flatten(1).sum(1), rest.flatten(1).sum(1)
+    changed = (after < before) | picked
     boxes = torch.where(changed[:, None], boxes_of(rest), objects.boxes)
     enough = after >= min_visible * before
     if objects.crowd is not None:
@@ -105,8 +112,16 @@ def pasted(
         hidden = covered[owners[:, None], y, x] & ~picked[:, None]
         visibility = torch.where(hidden, points[..., 2].clamp(max=1), points[..., 2])
         points = torch.cat((points[..., :2], visibility[..., None]), dim=2)
-    objects = replace(objects, masks=rest, boxes=boxes, keypoints=points)
+    objects = replace(objects, masks=rest & masks, boxes=boxes, keypoints=points)
     return images, objects.keep(~changed | (enough & at_least(boxes, SMALLEST)))
+
+
+def _filled(boxes: Tensor, like: Tensor) -> Tensor:
+    """(K, H, W) bool: the pixels whose centres lie in (K, 4) boxes."""
+    x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
+    x = torch.arange(like.shape[2], device=like.device) + 0.5
+    y = torch.arange(like.shape[1], device=like.device) + 0.5
+    return ((y >= y1) & (y < y2))[:, :, None] & ((x >= x1) & (x < x2))[:, None]
 
 
 def _pairs(partners: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
