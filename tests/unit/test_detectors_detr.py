@@ -1,6 +1,7 @@
 """DETR: its positions, its pairing, what it does with crowds and empty images, and that it learns."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,3 +172,16 @@ def test_it_learns_eight_images():
         hits = (iou(truth.boxes, sure.boxes) > 0.5) & (truth.labels[:, None] == sure.labels)
         assert hits.any(1).all()
         assert len(sure) == len(truth)
+
+
+@torch.no_grad()
+def test_losses_know_what_is_padding_after_augmentation_as_before():
+    network = _network().eval()
+    batch = _batch([_objects((5, 5, 30, 20)), _objects((2, 10, 40, 60))])
+    content = torch.tensor([[32, 64], [64, 48]])
+    placed = replace(batch, sizes=content, placement=torch.tensor([[1.0, 1, 0, 0]] * 2))
+    augmented = replace(batch, inner=content)
+    known, seen, blind = (network.losses(each) for each in (augmented, placed, batch))
+    for name, loss in seen.items():
+        torch.testing.assert_close(known[name], loss)
+        assert abs(float(known[name] - blind[name])) > 1e-4

@@ -20,6 +20,8 @@ class Batch:
     # (B, 4) float32, on the CPU: scale x, scale y, shift x, shift y. A point of the original image lies at
     # point * scale + shift in `images`. None: the image fills the input, or its truth has no place.
     placement: Tensor | None = None
+    # (B, 2) int64, on the CPU: height and width of `images` up to the padding, where no placement says so.
+    inner: Tensor | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -41,7 +43,7 @@ class Batch:
         """(B, 2) int64, on the CPU: height and width of `images` up to where the padding right and below begins."""
         whole = torch.tensor(self.images.shape[2:]).expand(len(self), 2)
         if self.placement is None:
-            return whole
+            return whole if self.inner is None else self.inner
         scale, shift = self.placement.split(2, dim=1)
         return torch.minimum((self.sizes * scale.flip(1) + shift.flip(1)).round().long(), whole)
 
@@ -57,6 +59,7 @@ class Batch:
             truths=self.truths.select(rows),
             indices=self.indices[rows],
             placement=None if self.placement is None else self.placement[rows],
+            inner=None if self.inner is None else self.inner[rows],
         )
 
     def to(self, device: torch.device | str) -> "Batch":

@@ -29,7 +29,6 @@ from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageError, cpus
 from striate.data.preprocess import Preprocessing
 from striate.data.reading import read_crop, read_pixels
-from striate.data.shapes import draw_masks
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.policy import Augmentation
 from striate.errors import DataError, UsageError
@@ -293,13 +292,9 @@ class Loader:
                 pixels, batch.labels, draws, crops=crops, scale=self._scale, offset=self._offset
             )
             return replace(batch, images=images, truths=changed)
-        objects = batch.instances
-        if placement is not None and objects.shapes is not None and self.augmentation.needs_masks(draws.epoch):
-            masks = draw_masks(objects.shapes, placement[objects.images.cpu()].numpy(), self.preprocessing.size)
-            objects = replace(objects, masks=torch.from_numpy(masks).to(self.device))
-        images, moved = self.augmentation(
+        images, moved, inner = self.augmentation(
             pixels,
-            objects,
+            batch.instances,
             draws,
             crops=None,
             scale=self._scale,
@@ -307,7 +302,7 @@ class Loader:
             content=batch.content,
         )
         # What lies where is no longer one scale and one shift.
-        return replace(batch, images=images, truths=moved, placement=None)
+        return replace(batch, images=images, truths=moved, placement=None, inner=inner)
 
     def _name(self, pending: _Pending, unreadable: NDArray[np.int64]) -> None:
         """Add to `skipped`, in the order of the batch."""

@@ -73,17 +73,35 @@ def map_boxes(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat((corners.amin(1), corners.amax(1)), dim=1)
 
 
-def window_maps(windows: Tensor, size: tuple[int, int]) -> Tensor:
+def within(maps: Tensor, frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps of the upper left part of an image, as maps of all of it.
+
+    Args:
+        maps: (B, 2, 3) float32, of places counted from the centre of the part.
+        frames: (B, 2) int64, height and width of the part.
+        size: H, W.
+
+    Returns:
+        (B, 2, 3) float32, of places counted from the centre of the image.
+    """
+    x, y = ((frames - torch.tensor(size, device=frames.device)).flip(1).float() / 2).to(maps.device).unbind(1)
+    moved = maps.clone()
+    moved[:, 0, 2] += x - (maps[:, 0, 0] * x + maps[:, 0, 1] * y)
+    moved[:, 1, 2] += y - (maps[:, 1, 0] * x + maps[:, 1, 1] * y)
+    return moved
+
+
+def window_maps(windows: Tensor, size: tuple[int, int] | Tensor) -> Tensor:
     """The maps that show a window only, as large as the image.
 
     Args:
         windows: (B, 4) float32, x1, y1, x2, y2 in pixels.
-        size: H, W.
+        size: H, W, of all or (B, 2) of each.
 
     Returns:
         (B, 2, 3) float32.
     """
-    whole = torch.tensor([size[1], size[0]], dtype=torch.float32, device=windows.device)
+    whole = torch.as_tensor(size, dtype=torch.float32, device=windows.device).flip(-1)
     first, last = windows.split(2, dim=1)
     factor = whole / (last - first)
     offset = (whole - first - last) / 2 * factor
@@ -143,23 +161,23 @@ class Motion:
         """How many times smaller things can become."""
         return max(1, self.expand / self.scale[0])
 
-    def draw(self, draws: Draws, size: tuple[int, int], placed: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, draws: Draws, frames: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
         """One map for each image.
 
         Args:
             draws: of the batch; thirteen numbers are taken for each image, whatever is on.
-            size: H, W.
+            frames: (B, 2) int64, on the CPU: height and width of the images.
             placed: (B,) bool, images that scale jitter leaves in their middle.
 
         Returns:
             (B, 2, 3) float32, and those that only mirror.
         """
         drawn = draws.uniform(0, 1, 13)
-        whole = torch.tensor([size[1], size[0]], dtype=torch.float32)
+        whole = frames.flip(1).float()
         mirrors = 1 - 2 * ((drawn[:, :2] < 0.5) & torch.tensor([self.flip, self.flip_vertical])).float()
         either_way = drawn * 2 - 1
         scales = self.scale[0] + drawn[:, 4] * (self.scale[1] - self.scale[0])
-        reach = torch.tensor([pixels(self.shift[1], size[1]), pixels(self.shift[0], size[0])])
+        reach = torch.tensor([[pixels(self.shift[1], w), pixels(self.shift[0], h)] for h, w in frames.tolist()])
         room = (scales - 1).abs().masked_fill(placed, 0)[:, None] * whole / 2
         maps = affine_maps(
             either_way[:, 2] * self.rotation,

@@ -5,26 +5,24 @@ The policies, by the names that those of `policy` have:
     none        nothing
     light       mirrored; shifted by up to a tenth; brightness and contrast by up to a fifth
     standard    mirrored; scaled by 0.5 to 1.5; shifted; brightness, contrast and saturation by up to 0.4
-    strong      as standard, with mosaic for half of the images, mixup for 0.15 of them and, where the data has masks,
-                copy-paste for 0.3 of them
+    strong      as standard, with mosaic for half of the images and mixup for 0.15 of them
     geometric   rotated and sheared by up to 10 degrees, scaled by 0.9 to 1.1, shifted by up to a tenth
     ssd         Liu et al. 2016: photometric distortion, expansion, IoU crop, mirrored
-    copy-paste  Ghiasi et al. 2021: mirrored; scaled by 0.1 to 2; objects of one other image pasted. Needs masks
 
 Any option can be overridden, as in ``strong(rotation=5, mosaic=1, copy_paste=0.3)``.
 
 In this order: colour; mosaic; mirror, scale, shear, rotation, shift, expansion and IoU crop, which are one map and one
 interpolation for each image; copy-paste; mixup; normalisation. Beyond the border is the padding's `fill`.
 
+An image that was fitted with padding moves in its own frame, as if it were padded afterwards: a mirrored one stays in
+the upper left corner, nothing is shown in the padding, and it is known what is image. A mosaic fills the whole canvas;
+of two images made into one, it is the larger height and width.
+
 Which objects stay. An object stays while at least `min_visible` (0.3) of the area of its box is in the image and what
 is in the image is at least 2 pixels wide and high; its box is cut off at the border. In an image that an IoU crop cut,
 its centre has to be inside instead, as in the paper. What is left of a crowd stays, however little. A box that a
 rotation or shear turns becomes the upright box around it, or, where it was the box of the object's mask (to 2 pixels),
 the box of the mask. Keypoints that leave the image become (0, 0, 0), which stands for not labelled.
-
-Masks are those that the data states as polygons or runs; they are drawn for a batch when copy-paste or a turn needs
-them. An object under pasted ones keeps the visible part of its mask, and the box around that; with less than
-`min_visible` of its mask to be seen it goes.
 """
 
 from collections.abc import Mapping
@@ -35,8 +33,8 @@ import torch
 from torch import Tensor
 
 from striate.core.instances import InstanceSets, Skeleton
-from striate.data.transforms.affine import Motion, inverted, joined, window_maps
-from striate.data.transforms.blending import NO_MASKS, PICKS, mixed, pasted
+from striate.data.transforms.affine import Motion, inverted, joined, window_maps, within
+from striate.data.transforms.blending import PICKS, mixed, pasted
 from striate.data.transforms.colour import ColourJitter
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.iou_crop import chosen_crops, draw_crops
@@ -82,7 +80,7 @@ INSTANCE_POLICIES: Mapping[str, InstanceOptions] = {
     "none": InstanceOptions(),
     "light": InstanceOptions(flip=True, shift=0.1, brightness=(0.8, 1.2), contrast=(0.8, 1.2)),
     "standard": _STANDARD,
-    "strong": replace(_STANDARD, mosaic=0.5, mixup=0.15, copy_paste=0.3),
+    "strong": replace(_STANDARD, mosaic=0.5, mixup=0.15),
     "geometric": InstanceOptions(rotation=10, shift=0.1, shear=10, scale=(0.9, 1.1)),
     # Section 2.2; the figures of colour, which the paper does not give, are those of the authors' configuration, with
     # the hue of torchvision (18 of 360 degrees), and contrast about the mean as torchvision has it.
@@ -96,8 +94,6 @@ INSTANCE_POLICIES: Mapping[str, InstanceOptions] = {
         channel_shift=32,
         colour=0.5,
     ),
-    # Section 3: large scale jittering, and a random subset of the objects of another image into every image.
-    "copy-paste": InstanceOptions(flip=True, scale=(0.1, 2), copy_paste=1),
 }
 JOINING = ("mosaic", "mixup", "copy_paste")  # what adds objects of other images
 
@@ -130,9 +126,10 @@ class InstanceAugmentation:
         """Images of the global batch, in order, that belong together and stay in one process."""
         return GROUP if self.mosaic else 2 if self.mixup or self.copy_paste else 1
 
-    def needs_masks(self, epoch: int) -> bool:
-        """Whether masks make a difference in an epoch: objects are pasted, or turned boxes drawn in to their masks."""
-        return self.motion.turns or (self.copy_paste > 0 and self._joins(epoch))
+    @property
+    def needs_masks(self) -> bool:
+        """Whether the truth must have masks."""
+        return self.copy_paste > 0
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -166,7 +163,7 @@ class InstanceAugmentation:
         scale: Tensor,
         offset: Tensor,
         content: Tensor | None = None,
-    ) -> tuple[Tensor, InstanceSets]:
+    ) -> tuple[Tensor, InstanceSets, Tensor]:
         """Augment and normalise a batch.
 
         Args:
@@ -176,68 +173,79 @@ class InstanceAugmentation:
             crops: None; nothing is cropped while reading.
             scale: (C, 1, 1) float32, of the normalisation.
             offset: (C, 1, 1) float32.
-            content: (B, 2) int64, height and width of the images without their padding; None: they have none. Mosaic
-                joins images at these corners.
+            content: (B, 2) int64, on the CPU: height and width of the images without their padding; None: they have
+                none. Mosaic joins images at these corners.
 
         Returns:
-            (B, C, H, W) float32, and the truths, without `shapes` where something may have moved.
+            (B, C, H, W) float32; the truths, without `shapes` where something may have moved; and (B, 2) int64, the
+            content of what is returned.
 
         Raises:
             UsageError: copy-paste is on, and objects have no masks.
         """
         del crops
+        if content is None:
+            content = torch.tensor(images.shape[2:]).expand(len(images), 2)
         if len(images) > 0:
             if self.colour is not None:
-                images = self.colour(images, draws)
-                for row, (height, width) in enumerate([] if content is None else content.tolist()):
-                    images[row, :, height:] = self.fill  # the padding keeps its grey
-                    images[row, :, :, width:] = self.fill
-            joining = self._joins(draws.epoch)
-            images, truths = self._moved(images, truths, draws, content, self.mosaic * joining)
+                images = self._padded(self.colour(images, draws), content)
+            joining = self.clean_from is None or draws.epoch < self.clean_from
+            images, truths, content = self._moved(images, truths, draws, content, self.mosaic * joining)
             if self.copy_paste:
                 chosen, picks = draws.choose(self.copy_paste * joining), draws.uniform(0, 1, PICKS)
                 if joining:
                     images, truths = pasted(images, truths, draws.partners(), chosen, picks, self.min_visible)
+                    content = _of_both(content, draws.partners(), chosen)
             if self.mixup:
                 chosen, share = draws.choose(self.mixup * joining), draws.beta(self.mixup_alpha)
                 if joining:
                     images, truths = mixed(images, truths, draws.partners(), torch.where(chosen, share, 1))
-        return images.to(torch.float32).mul_(scale).add_(offset), truths
+                    content = _of_both(content, draws.partners(), chosen)
+        return images.to(torch.float32).mul_(scale).add_(offset), truths, content
 
-    def _joins(self, epoch: int) -> bool:
-        """Whether images are joined in an epoch."""
-        return self.clean_from is None or epoch < self.clean_from
+    def _padded(self, images: Tensor, content: Tensor) -> Tensor:
+        """Images, changed in place, with the padding's grey beyond their content."""
+        for row, (height, width) in enumerate(content.tolist()):
+            images[row, :, height:] = self.fill
+            images[row, :, :, width:] = self.fill
+        return images
 
     def _moved(
-        self, images: Tensor, truths: InstanceSets, draws: Draws, content: Tensor | None, mosaic: float
-    ) -> tuple[Tensor, InstanceSets]:
+        self, images: Tensor, truths: InstanceSets, draws: Draws, content: Tensor, mosaic: float
+    ) -> tuple[Tensor, InstanceSets, Tensor]:
         """Mosaic, and the one map of each image."""
         if not (mosaic or self.iou_crop or self.motion != Motion()):
-            return images, truths
+            return images, truths, content
         size = (images.shape[2], images.shape[3])
         device = truths.boxes.device
         tiles = None
         joined_images = torch.zeros(len(images), dtype=torch.bool)
         if mosaic:
-            whole = torch.tensor(size).expand(len(images), 2) if content is None else content
-            tiles = draw_tiles(draws, mosaic, whole, size)
+            tiles = draw_tiles(draws, mosaic, content, size)
             joined_images = tiles.used[:, 1]
-        maps, mirrored = self.motion.draw(draws, size, joined_images)
-        scenes = Scenes.of(truths, tiles)
+        frames = torch.where(joined_images[:, None], torch.tensor(size), content)
+        maps, mirrored = (within(each, frames, size) for each in self.motion.draw(draws, frames, joined_images))
+        scenes = Scenes.of(truths, tiles, frames)
         centred = torch.zeros(len(images), dtype=torch.bool, device=device)
         if self.iou_crop:
             boxes, owners = scenes.boxes(maps.to(device), size), scenes.objects.images
             if scenes.objects.crowd is not None:
                 boxes, owners = boxes[~scenes.objects.crowd], owners[~scenes.objects.crowd]
-            windows, centred = chosen_crops(draw_crops(draws), boxes, owners, size)
-            maps = joined(maps, window_maps(windows.cpu(), size))
+            windows, centred = chosen_crops(draw_crops(draws), boxes, owners, frames)
+            maps = joined(maps, within(window_maps(windows.cpu(), frames), frames, size))
         stay = scenes.stay(maps.to(device), size, centred=centred, min_visible=self.min_visible)
         if self.fixed:
             lost = torch.zeros(len(images), device=device).index_add_(0, scenes.objects.images, (~stay).float()) > 0
             maps, stay = torch.where(lost.cpu()[:, None, None], mirrored, maps), None
         levels = pyramid_levels(self.motion.shrinks)
-        shown = show(images, inverted(maps), fill=self.fill, tiles=tiles, levels=levels)
-        return shown, scenes.shown(maps.to(device), size, stay, skeleton=self.skeleton, tight=self.motion.turns)
+        shown = self._padded(show(images, inverted(maps), fill=self.fill, tiles=tiles, levels=levels), frames)
+        moved = scenes.shown(maps.to(device), size, stay, skeleton=self.skeleton, tight=self.motion.turns)
+        return shown, moved, frames
+
+
+def _of_both(content: Tensor, partners: Tensor, chosen: Tensor) -> Tensor:
+    """(B, 2): the content of images, where ``chosen`` (B,) with that of their partners."""
+    return torch.where(chosen[:, None], torch.maximum(content, content[partners]), content)
 
 
 def instance_augmentation(
@@ -248,7 +256,6 @@ def instance_augmentation(
     clean_from: int | None = None,
     fill: int = 0,
     fixed: bool = False,
-    masks: bool = True,
 ) -> InstanceAugmentation:
     """The augmentation that a text names, for truths that say where.
 
@@ -260,18 +267,15 @@ def instance_augmentation(
         fill: grey value of the padding, 0 to 255.
         fixed: each image has a fixed number of objects and keeps them (localization, keypoints): nothing is joined,
             and an image that would lose an object is only mirrored.
-        masks: whether the data has masks. Without them, a policy that pastes among other things leaves that out.
 
     Raises:
-        UsageError: the policy or an option does not exist, or a value does not fit; or objects are to be pasted and
-            the data has no masks.
+        UsageError: the policy or an option does not exist, or a value does not fit.
     """
     name, overridden = parse(text, INSTANCE_POLICIES)
     options = INSTANCE_POLICIES[name]
     options = replace(options, flip=options.flip and flip)
     if fixed:
-        asked = {"copy_paste": options.copy_paste} | overridden if name == "copy-paste" else overridden
-        wrong = [key for key in JOINING if asked.get(key)]
+        wrong = [key for key in JOINING if overridden.get(key)]
         if wrong:
             raise UsageError(
                 f"augmentation {text!r}: {', '.join(wrong)} adds objects of other images, and this task has a fixed "
@@ -279,11 +283,7 @@ def instance_augmentation(
             )
         nothing: dict[str, Any] = dict.fromkeys(JOINING, 0)
         options = replace(options, **nothing)
-    if not masks and name != "copy-paste":
-        options = replace(options, copy_paste=0)
     options = replace(options, **overridden)
-    if options.copy_paste and not masks:
-        raise UsageError(f"augmentation {text!r}: {NO_MASKS}")
     colour = ColourJitter(
         brightness=options.brightness,
         contrast=options.contrast,

@@ -21,7 +21,7 @@ def draw_crops(draws: Draws) -> Tensor:
     return draws.uniform(0, 1, ROUNDS, 1 + 4 * TRIALS)
 
 
-def chosen_crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def chosen_crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, int] | Tensor) -> tuple[Tensor, Tensor]:
     """The part of each image that is shown.
 
     In each round a minimum is drawn, and the first crop that has the centre of an object inside and, among objects with
@@ -31,20 +31,22 @@ def chosen_crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, 
         drawn: what `draw_crops` gave.
         boxes: (M, 4) float32, objects that count.
         images: (M,) int64, their images, ascending.
-        size: height and width of the images.
+        size: height and width, of all images or (B, 2) of each.
 
     Returns:
         (B, 4) float32, x1, y1, x2, y2 in pixels, and (B,) bool: where it is not the whole image.
     """
     count, device = len(drawn), boxes.device
-    whole = torch.tensor([size[1], size[0]], dtype=torch.float32, device=device)
+    frames = torch.as_tensor(size).expand(count, 2)
+    whole = frames.flip(1).to(device, torch.float32)
+    across = torch.tensor([width / height for height, width in frames.tolist()], device=device)
     drawn = drawn.to(device)
     minimum = torch.tensor(MINIMUM, device=device)[(drawn[:, :, 0] * len(MINIMUM)).long().clamp(max=len(MINIMUM) - 1)]
     trials = drawn[:, :, 1:].view(count, ROUNDS, TRIALS, 4)
     sides = SIDES[0] + trials[..., :2] * (SIDES[1] - SIDES[0])
-    ratio = sides[..., 0] / sides[..., 1] * (size[1] / size[0])
+    ratio = sides[..., 0] / sides[..., 1] * across[:, None, None]
     corner = trials[..., 2:] * (1 - sides)
-    windows = torch.cat((corner, corner + sides), dim=3) * whole.repeat(2)  # (B, ROUNDS, TRIALS, 4)
+    windows = torch.cat((corner, corner + sides), dim=3) * whole.repeat(1, 2)[:, None, None]  # (B, ROUNDS, TRIALS, 4)
 
     mine, objects = windows[images], boxes[:, None, None]
     centre = (objects[..., :2] + objects[..., 2:]) / 2
@@ -59,5 +61,5 @@ def chosen_crops(drawn: Tensor, boxes: Tensor, images: Tensor, size: tuple[int, 
     rows = torch.arange(count, device=device)
     trial = fits[rows, turn].to(torch.uint8).argmax(1)
     cropped = fits[rows, turn].any(1)
-    everything = torch.cat((torch.zeros_like(whole), whole))
+    everything = torch.cat((torch.zeros_like(whole), whole), dim=1)
     return torch.where(cropped[:, None], windows[rows, turn, trial], everything), cropped

@@ -12,7 +12,7 @@ from striate.core.instances import InstanceSets, Skeleton
 from striate.data.transforms.affine import inverted, map_boxes, map_points
 from striate.data.transforms.geometry import warp
 from striate.data.transforms.mosaic import Tiles, quadrants
-from striate.ops.boxes import area, at_least, clip
+from striate.ops.boxes import area, at_least
 
 SMALLEST = 2  # pixels: the side of the smallest object that is still taught
 AGREED = 2  # pixels: a box this near to that of its mask is one
@@ -46,13 +46,16 @@ class Scenes:
     whole: Tensor  # (M, 4) float32: the boxes, not cut off
     tiles: Tiles | None
     parts: Tensor  # (M,) int64: the tile of each object
+    frames: Tensor | None = None  # (B, 2) int64: height and width of what is shown, to the padding; None: all
 
     @staticmethod
-    def of(truths: InstanceSets, tiles: Tiles | None) -> "Scenes":
+    def of(truths: InstanceSets, tiles: Tiles | None, frames: Tensor | None = None) -> "Scenes":
         """The scenes of images, or of the mosaics of images."""
+        frames = None if frames is None else frames.to(truths.boxes.device)
         if tiles is None:
             parts = torch.zeros(len(truths.boxes), dtype=torch.int64, device=truths.boxes.device)
-            return Scenes(objects=replace(truths, shapes=None), whole=truths.boxes, tiles=None, parts=parts)
+            objects = replace(truths, shapes=None)
+            return Scenes(objects=objects, whole=truths.boxes, tiles=None, parts=parts, frames=frames)
         objects, parts = gathered(truths, tiles.sources, tiles.used)
         images = objects.images
         shift = tiles.shifts.to(parts.device)[images, parts]
@@ -65,11 +68,13 @@ class Scenes:
             places = points[..., :2] + shift[:, None]
             inside = (places >= borders[:, None, :2]).all(2) & (places < borders[:, None, 2:]).all(2)
             points = torch.cat((places, (points[..., 2] * inside)[..., None]), dim=2)
-        return Scenes(objects=replace(objects, boxes=inner, keypoints=points), whole=whole, tiles=tiles, parts=parts)
+        objects = replace(objects, boxes=inner, keypoints=points)
+        return Scenes(objects=objects, whole=whole, tiles=tiles, parts=parts, frames=frames)
 
     def boxes(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """(M, 4) float32: around where the objects are shown, cut off at the border of the image."""
-        return clip(map_boxes(maps[self.objects.images], self.objects.boxes, size), size)
+        images = self.objects.images
+        return _cut(map_boxes(maps[images], self.objects.boxes, size), self._limits(size)[images])
 
     def stay(self, maps: Tensor, size: tuple[int, int], *, centred: Tensor, min_visible: float) -> Tensor:
         """Which objects stay.
@@ -85,10 +90,11 @@ class Scenes:
         """
         images = self.objects.images
         mapped = map_boxes(maps[images], self.objects.boxes, size)
-        seen = clip(mapped, size)
+        limits = self._limits(size)[images]
+        seen = _cut(mapped, limits)
         shown = area(seen) >= min_visible * area(map_boxes(maps[images], self.whole, size))
         centre = (mapped[:, :2] + mapped[:, 2:]) / 2
-        inside = ((centre > 0) & (centre < torch.tensor([size[1], size[0]], device=centre.device))).all(1)
+        inside = ((centre > 0) & (centre < limits)).all(1)
         shown = torch.where(centred[images], inside, shown)
         if self.objects.crowd is not None:
             shown |= self.objects.crowd  # what is left of a crowd is a crowd
@@ -123,7 +129,9 @@ class Scenes:
         images = objects.images
         points = objects.keypoints
         if points is not None:
-            objects = replace(objects, keypoints=_moved_points(points, maps[images], size, skeleton))
+            objects = replace(
+                objects, keypoints=_moved_points(points, maps[images], size, self._limits(size)[images], skeleton)
+            )
         if objects.masks is None:
             return objects
         back = inverted(maps)
@@ -133,6 +141,10 @@ class Scenes:
         masks = _moved_masks(objects.masks, inverse)
         if self.tiles is not None:
             masks &= quadrants(self.tiles, back, size)[images] == parts[:, None, None]
+        if self.frames is not None:
+            high, wide = self.frames[images].unbind(1)
+            masks &= torch.arange(size[0], device=masks.device)[:, None] < high[:, None, None]
+            masks &= torch.arange(size[1], device=masks.device) < wide[:, None, None]
         objects = replace(objects, masks=masks)
         if agreed is None:
             return objects
@@ -142,6 +154,12 @@ class Scenes:
             boxes=torch.where(agreed[:, None] & (outlines[:, 2:] > 0).all(1, keepdim=True), outlines, objects.boxes),
         )
         return objects if stay is None else objects.keep(at_least(outlines, SMALLEST) | ~agreed)
+
+    def _limits(self, size: tuple[int, int]) -> Tensor:
+        """(B, 2) float32: the largest x and y that are shown."""
+        device = self.parts.device
+        frames = torch.tensor(size, device=device).expand(len(self.objects), 2) if self.frames is None else self.frames
+        return frames.flip(1).float()
 
     def _in_image(self) -> Tensor:
         """(M, 4) float32: the boxes in the images that the objects come from."""
@@ -160,14 +178,21 @@ def boxes_of(masks: Tensor) -> Tensor:
     return torch.stack(sides, dim=2).flatten(1).to(torch.float32)
 
 
-def _moved_points(points: Tensor, maps: Tensor, size: tuple[int, int], skeleton: Skeleton | None) -> Tensor:
+def _cut(boxes: Tensor, limits: Tensor) -> Tensor:
+    """(M, 4) boxes cut off at 0 and at (M, 2) limits of x and y."""
+    return torch.minimum(boxes.clamp(min=0), limits.repeat(1, 2))
+
+
+def _moved_points(
+    points: Tensor, maps: Tensor, size: tuple[int, int], limits: Tensor, skeleton: Skeleton | None
+) -> Tensor:
     """Keypoints through their maps; (0, 0, 0) where they are no longer in the image."""
     if skeleton is not None:
         mirrored = maps[:, 0, 0] * maps[:, 1, 1] < maps[:, 0, 1] * maps[:, 1, 0]
         renamed = torch.tensor(skeleton.flips, device=points.device).argsort()
         points = torch.where(mirrored[:, None, None], points[:, renamed], points)
     places = map_points(maps, points[..., :2], size)
-    inside = ((places >= 0) & (places < torch.tensor([size[1], size[0]], device=places.device))).all(2)
+    inside = ((places >= 0) & (places < limits[:, None])).all(2)
     return torch.cat((places, points[..., 2:]), dim=2) * (inside & (points[..., 2] > 0))[..., None]
 
 
