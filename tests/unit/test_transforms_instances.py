@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets, Polygons, Skeleton
+from striate.data.dataset import Dataset
 from striate.data.loader import Loader
 from striate.data.preprocess import Preprocessing
 from striate.data.samples import scenes
-from striate.data.shapes import mask_of
+from striate.data.shapes import mask_of, run_lengths
 from striate.data.transforms.affine import Motion, affine_maps, inverted, joined
 from striate.data.transforms.blending import PICKS, pasted
 from striate.data.transforms.draws import Draws
@@ -457,7 +459,8 @@ def test_copy_paste_covers_what_lies_beneath():
     points = torch.zeros(4, 2, 3)
     points[0] = torch.tensor([[6.5, 2.5, 2], [1.5, 1.5, 2]])
     first = Instances(boxes=boxes_of(own), labels=torch.arange(4), masks=own, keypoints=points)
-    second = Instances(boxes=boxes_of(other), labels=torch.arange(4, 7), masks=other, keypoints=torch.zeros(3, 2, 3))
+    around = boxes_of(other) + torch.tensor([[0, 0, 0, 9], [0, 0, 0, 0], [0, 0, 0, 0]])  # a part of the first is hidden
+    second = Instances(boxes=around, labels=torch.arange(4, 7), masks=other, keypoints=torch.zeros(3, 2, 3))
     images = torch.stack((torch.full((1, 32, 32), 10.0), torch.full((1, 32, 32), 20.0)))
     pictures, truths = pasted(
         images,
@@ -472,6 +475,7 @@ def test_copy_paste_covers_what_lies_beneath():
     assert truths[1].labels.tolist() == [4, 5, 6]
     assert truths[0].boxes[0].tolist() == [0, 0, 4, 8]
     assert truths[0].boxes[1].tolist() == [4, 20, 12, 28]
+    assert truths[0].boxes[2].tolist() == [4, 0, 12, 8]
     assert truths[0].masks is not None
     assert torch.equal(truths[0].masks[0], square(0, 0) & ~square(4, 0))
     assert torch.equal(pictures[0, 0] == 20, other.any(0))
@@ -493,10 +497,112 @@ def test_copy_paste_covers_what_lies_beneath():
 def test_copy_paste_needs_masks():
     images, truths = rectangles(2)
     policy = instance_augmentation("none(copy_paste=1)")
-    assert policy.needs_masks
+    assert policy.needs_masks(0)
     assert policy.unit == 2
-    with pytest.raises(UsageError, match=r"copy_paste cuts objects out along their masks.*boxes only"):
+    with pytest.raises(UsageError, match=r"copy-paste cuts objects out along their masks.*boxes only"):
         augmented(policy, images, replace(truths, masks=None))
+    for text in ("copy-paste", "light(copy_paste=0.1)", "strong(copy_paste=1)"):
+        with pytest.raises(UsageError, match=r"copy-paste cuts objects out along their masks.*boxes only"):
+            instance_augmentation(text, masks=False)
+    with pytest.raises(UsageError, match=r"copy_paste adds objects.*fixed number"):
+        instance_augmentation("copy-paste", fixed=True)
+    assert instance_augmentation("strong").copy_paste == 0.3
+    assert instance_augmentation("strong", masks=False).copy_paste == 0
+
+
+def test_masks_are_wanted_only_where_they_make_a_difference():
+    assert not instance_augmentation("standard").needs_masks(0)
+    assert instance_augmentation("geometric").needs_masks(0)
+    policy = instance_augmentation("strong", clean_from=3)
+    assert [policy.needs_masks(epoch) for epoch in range(5)] == [True, True, True, False, False]
+
+
+def test_objects_without_a_mask_among_others_are_covered_and_never_pasted():
+    own = torch.stack([square(0, 0), square(20, 20)])
+    around = boxes_of(own)
+    first = Instances(boxes=around, labels=torch.arange(2), masks=torch.zeros_like(own))
+    other = torch.stack([square(4, 0), square(20, 20, 9), square(0, 20)])
+    masks = other.clone()
+    masks[2] = False
+    second = Instances(boxes=boxes_of(other), labels=torch.arange(2, 5), masks=masks)
+    images = torch.stack((torch.full((1, 32, 32), 10.0), torch.full((1, 32, 32), 20.0)))
+    pictures, truths = pasted(
+        images,
+        InstanceSets.of([first, second]),
+        torch.tensor([1, 0]),
+        torch.tensor([True, False]),
+        torch.zeros(2, PICKS),
+        0.3,
+    )
+    assert truths[0].labels.tolist() == [0, 2, 3]
+    assert truths[0].boxes[0].tolist() == [0, 0, 4, 8]
+    assert torch.equal(pictures[0, 0] == 20, masks.any(0))
+    assert truths[0].masks is not None
+    assert not truths[0].masks[0].any()
+
+
+def loaded(data: Dataset, text: str, *, rank: int = 0, world: int = 1, workers: int = 2, epoch: int = 0) -> Batch:
+    """The first batch of 12 images of 128x160 pixels."""
+    preprocessing = Preprocessing(size=(128, 160), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3, resize="fit", fill=114)
+    loader = Loader(
+        data,
+        np.arange(12),
+        preprocessing,
+        batch=12,
+        seed=5,
+        augmentation=instance_augmentation(text, fill=114, clean_from=3),
+        workers=workers,
+        rank=rank,
+        world=world,
+    )
+    return next(loader.epoch(epoch))
+
+
+@pytest.mark.parametrize("text", ["copy-paste", "strong", "strong(copy_paste=1, rotation=10)"])
+def test_training_pastes_objects_of_scenes(text: str):
+    data = scenes.load("scenes")
+    batch = loaded(data, text)
+    truths = batch.instances
+    assert truths.masks is not None
+    assert truths.masks.shape == (len(truths.boxes), 128, 160)
+    for objects in truths:
+        assert objects.masks is not None
+        if "strong" not in text:  # where mixup lays one image over the other, both are seen
+            # what is pasted hides what is beneath
+            pairs = (objects.masks[:, None] & objects.masks).flatten(2).any(2)
+            assert pairs.sum() == len(objects)
+        around = boxes_of(objects.masks)
+        assert (around[:, :2] >= objects.boxes[:, :2] - 1).all()
+        assert (around[:, 2:] <= objects.boxes[:, 2:] + 1).all()
+    without = loaded(data, text.replace("copy-paste", "none(flip=yes, scale=0.1..2)").replace("copy_paste=1, ", ""))
+    if text == "copy-paste":
+        assert len(truths.boxes) > len(without.instances.boxes)
+    # Workers and processes change nothing.
+    again = loaded(data, text, workers=1)
+    assert_same((batch.images, truths), (again.images, again.instances))
+    first, second = (loaded(data, text, rank=rank, world=2) for rank in range(2))
+    both = InstanceSets.concatenate([first.instances, second.instances])
+    assert_same((batch.images, truths), (torch.cat((first.images, second.images)), both))
+    clean = loaded(data, text, epoch=3).instances
+    assert (clean.masks is None) == ("rotation" not in text)
+
+
+def test_training_pastes_along_polygons():
+    """Masks of polygons, drawn where the images lie in the input, are the masks of the same shapes as runs."""
+    data = scenes.load("scenes")
+    x1, y1, x2, y2 = data.instances.boxes.T
+    rings = torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), dim=1).double().tolist()
+    outlines = tuple(Polygons(rings=(tuple(ring),)) for ring in rings)
+    grid = torch.arange(128) + 0.5
+    inside = ((grid > y1[:, None]) & (grid < y2[:, None]))[:, :, None] & ((grid > x1[:, None]) & (grid < x2[:, None]))[
+        :, None
+    ]
+    runs = tuple(run_lengths(mask) for mask in inside.numpy())
+    one, other = (
+        loaded(replace(data, truths=replace(data.instances, shapes=shapes)), "copy-paste")
+        for shapes in (outlines, runs)
+    )
+    assert_same((one.images, one.instances), (other.images, other.instances))
 
 
 def test_boxes_that_are_not_those_of_the_mask_stay_around_the_whole_object():
@@ -535,7 +641,7 @@ def test_shapes_go_where_something_moves():
 
 
 def test_policies_and_their_words():
-    assert set(INSTANCE_POLICIES) == {"none", "light", "standard", "strong", "geometric", "ssd"}
+    assert set(INSTANCE_POLICIES) == {"none", "light", "standard", "strong", "geometric", "ssd", "copy-paste"}
     for name in INSTANCE_POLICIES:
         lines = instance_augmentation(name).describe()
         assert all(lines)
@@ -546,6 +652,7 @@ def test_policies_and_their_words():
         "mirrored left to right, half of the images",
         "scaled by 0.5 to 1.5, placed anywhere",
         "shifted by whole pixels, by up to 0.1 of the size",
+        "copy-paste: 30% of the images, before epoch 11",
         "mixup: 15% of the images, alpha 1.5, before epoch 11",
     ]
     assert [instance_augmentation(text).unit for text in ("standard", "none(mixup=0.1)", "strong")] == [1, 2, 4]
@@ -556,7 +663,7 @@ def test_policies_and_their_words():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sdd", r"'sdd' does not exist. Did you mean 'ssd'.*geometric, ssd"),
+        ("sdd", r"'sdd' does not exist. Did you mean 'ssd'.*geometric, ssd, copy-paste"),
         ("light(crop=0.3)", r"option 'crop' does not exist.*There are flip"),
         ("strong(mosaic=2)", "mosaic is a number from 0 to 1"),
         ("ssd(expand=0.5)", "expand is a number from 1 to 16"),

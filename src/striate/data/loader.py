@@ -29,6 +29,7 @@ from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageError, cpus
 from striate.data.preprocess import Preprocessing
 from striate.data.reading import read_crop, read_pixels
+from striate.data.shapes import draw_masks
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.policy import Augmentation
 from striate.errors import DataError, UsageError
@@ -292,9 +293,13 @@ class Loader:
                 pixels, batch.labels, draws, crops=crops, scale=self._scale, offset=self._offset
             )
             return replace(batch, images=images, truths=changed)
+        objects = batch.instances
+        if placement is not None and objects.shapes is not None and self.augmentation.needs_masks(draws.epoch):
+            masks = draw_masks(objects.shapes, placement[objects.images.cpu()].numpy(), self.preprocessing.size)
+            objects = replace(objects, masks=torch.from_numpy(masks).to(self.device))
         images, moved, inner = self.augmentation(
             pixels,
-            batch.instances,
+            objects,
             draws,
             crops=None,
             scale=self._scale,

@@ -5,9 +5,11 @@ The policies, by the names that those of `policy` have:
     none        nothing
     light       mirrored; shifted by up to a tenth; brightness and contrast by up to a fifth
     standard    mirrored; scaled by 0.5 to 1.5; shifted; brightness, contrast and saturation by up to 0.4
-    strong      as standard, with mosaic for half of the images and mixup for 0.15 of them
+    strong      as standard, with mosaic for half of the images, mixup for 0.15 of them and, where the data has masks,
+                copy-paste for 0.3 of them
     geometric   rotated and sheared by up to 10 degrees, scaled by 0.9 to 1.1, shifted by up to a tenth
     ssd         Liu et al. 2016: photometric distortion, expansion, IoU crop, mirrored
+    copy-paste  Ghiasi et al. 2021: mirrored; scaled by 0.1 to 2; objects of one other image pasted. Needs masks
 
 Any option can be overridden, as in ``strong(rotation=5, mosaic=1, copy_paste=0.3)``.
 
@@ -23,6 +25,10 @@ is in the image is at least 2 pixels wide and high; its box is cut off at the bo
 its centre has to be inside instead, as in the paper. What is left of a crowd stays, however little. A box that a
 rotation or shear turns becomes the upright box around it, or, where it was the box of the object's mask (to 2 pixels),
 the box of the mask. Keypoints that leave the image become (0, 0, 0), which stands for not labelled.
+
+Masks are those that the data states as polygons or runs; they are drawn for a batch when copy-paste or a turn needs
+them. An object under pasted ones keeps the visible part of its mask, and the box around that; with less than
+`min_visible` of its mask to be seen it goes.
 """
 
 from collections.abc import Mapping
@@ -34,7 +40,7 @@ from torch import Tensor
 
 from striate.core.instances import InstanceSets, Skeleton
 from striate.data.transforms.affine import Motion, inverted, joined, window_maps, within
-from striate.data.transforms.blending import PICKS, mixed, pasted
+from striate.data.transforms.blending import NO_MASKS, PICKS, mixed, pasted
 from striate.data.transforms.colour import ColourJitter
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.iou_crop import chosen_crops, draw_crops
@@ -80,7 +86,7 @@ INSTANCE_POLICIES: Mapping[str, InstanceOptions] = {
     "none": InstanceOptions(),
     "light": InstanceOptions(flip=True, shift=0.1, brightness=(0.8, 1.2), contrast=(0.8, 1.2)),
     "standard": _STANDARD,
-    "strong": replace(_STANDARD, mosaic=0.5, mixup=0.15),
+    "strong": replace(_STANDARD, mosaic=0.5, mixup=0.15, copy_paste=0.3),
     "geometric": InstanceOptions(rotation=10, shift=0.1, shear=10, scale=(0.9, 1.1)),
     # Section 2.2; the figures of colour, which the paper does not give, are those of the authors' configuration, with
     # the hue of torchvision (18 of 360 degrees), and contrast about the mean as torchvision has it.
@@ -94,6 +100,8 @@ INSTANCE_POLICIES: Mapping[str, InstanceOptions] = {
         channel_shift=32,
         colour=0.5,
     ),
+    # Section 3: large scale jittering, and a random subset of the objects of another image into every image.
+    "copy-paste": InstanceOptions(flip=True, scale=(0.1, 2), copy_paste=1),
 }
 JOINING = ("mosaic", "mixup", "copy_paste")  # what adds objects of other images
 
@@ -126,10 +134,9 @@ class InstanceAugmentation:
         """Images of the global batch, in order, that belong together and stay in one process."""
         return GROUP if self.mosaic else 2 if self.mixup or self.copy_paste else 1
 
-    @property
-    def needs_masks(self) -> bool:
-        """Whether the truth must have masks."""
-        return self.copy_paste > 0
+    def needs_masks(self, epoch: int) -> bool:
+        """Whether masks make a difference in an epoch: objects are pasted, or turned boxes drawn in to their masks."""
+        return self.motion.turns or (self.copy_paste > 0 and self._joins(epoch))
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -189,7 +196,7 @@ class InstanceAugmentation:
         if len(images) > 0:
             if self.colour is not None:
                 images = self._padded(self.colour(images, draws), content)
-            joining = self.clean_from is None or draws.epoch < self.clean_from
+            joining = self._joins(draws.epoch)
             images, truths, content = self._moved(images, truths, draws, content, self.mosaic * joining)
             if self.copy_paste:
                 chosen, picks = draws.choose(self.copy_paste * joining), draws.uniform(0, 1, PICKS)
@@ -202,6 +209,10 @@ class InstanceAugmentation:
                     images, truths = mixed(images, truths, draws.partners(), torch.where(chosen, share, 1))
                     content = _of_both(content, draws.partners(), chosen)
         return images.to(torch.float32).mul_(scale).add_(offset), truths, content
+
+    def _joins(self, epoch: int) -> bool:
+        """Whether images are joined in an epoch."""
+        return self.clean_from is None or epoch < self.clean_from
 
     def _padded(self, images: Tensor, content: Tensor) -> Tensor:
         """Images, changed in place, with the padding's grey beyond their content."""
@@ -256,6 +267,7 @@ def instance_augmentation(
     clean_from: int | None = None,
     fill: int = 0,
     fixed: bool = False,
+    masks: bool = True,
 ) -> InstanceAugmentation:
     """The augmentation that a text names, for truths that say where.
 
@@ -267,15 +279,18 @@ def instance_augmentation(
         fill: grey value of the padding, 0 to 255.
         fixed: each image has a fixed number of objects and keeps them (localization, keypoints): nothing is joined,
             and an image that would lose an object is only mirrored.
+        masks: whether the data has masks. Without them, a policy that pastes among other things leaves that out.
 
     Raises:
-        UsageError: the policy or an option does not exist, or a value does not fit.
+        UsageError: the policy or an option does not exist, or a value does not fit; or objects are to be pasted and
+            the data has no masks.
     """
     name, overridden = parse(text, INSTANCE_POLICIES)
     options = INSTANCE_POLICIES[name]
     options = replace(options, flip=options.flip and flip)
     if fixed:
-        wrong = [key for key in JOINING if overridden.get(key)]
+        asked = {"copy_paste": options.copy_paste} | overridden if name == "copy-paste" else overridden
+        wrong = [key for key in JOINING if asked.get(key)]
         if wrong:
             raise UsageError(
                 f"augmentation {text!r}: {', '.join(wrong)} adds objects of other images, and this task has a fixed "
@@ -283,7 +298,11 @@ def instance_augmentation(
             )
         nothing: dict[str, Any] = dict.fromkeys(JOINING, 0)
         options = replace(options, **nothing)
+    if not masks and name != "copy-paste":
+        options = replace(options, copy_paste=0)
     options = replace(options, **overridden)
+    if options.copy_paste and not masks:
+        raise UsageError(f"augmentation {text!r}: {NO_MASKS}")
     colour = ColourJitter(
         brightness=options.brightness,
         contrast=options.contrast,
