@@ -6,7 +6,9 @@
 A test holds the committed list to the committed documents.
 """
 
+import html
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,11 @@ def take(study: Path) -> str:
         raise ValueError(f"{study}/study.json has the schema {document['schema']}, not {SCHEMA}")
     name: str = document["study"]
     kept = {key: value for key, value in document.items() if key not in ("path", "page")}
+    page = (study / "study.html").read_text(encoding="utf-8")
+    kept["command"] = re.sub(r"(?<= )/\S*/(?=\S)", "", document["command"])
+    page = page.replace(html.escape(document["command"]), html.escape(kept["command"]))
     write_text(FOLDER / f"{name}.json", json.dumps(kept, indent=1) + "\n")
-    write_text(FOLDER / f"{name}.html", (study / "study.html").read_text(encoding="utf-8"))
+    write_text(FOLDER / f"{name}.html", page)
     return name
 
 
