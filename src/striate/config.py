@@ -156,6 +156,14 @@ class TrainSettings:
     box_form: Literal["corners", "centre"] = setting(
         "corners", "training", "what localization regresses: two corners, or centre and size"
     )
+    heads: Literal["jointly", "class_first", "box_first"] = setting(
+        "jointly",
+        "training",
+        "in localization: both heads with the body; or one with the body, then the other on the frozen body",
+    )
+    first_epochs: int | Auto = setting(
+        "auto", "training", "epochs of the first head and the body; auto: half of them", low=1
+    )
     clean_epochs: int | Auto = setting(
         "auto",
         "training",

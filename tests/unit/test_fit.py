@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from striate.core.batch import Batch
 from striate.engine.checkpoint import Store
 from striate.engine.fit import Fitted, fit
 from striate.engine.log import Display, Log
+from striate.engine.optimizers import LearningGroup
 from striate.engine.precision import Precision
 from striate.errors import DivergedError, InterruptedRunError, OutOfMemoryError, StriateError
 from striate.tasks.classification import Classification
@@ -67,6 +68,7 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
     train: Patterns | None = None,
+    groups: Sequence[LearningGroup] = (),
 ) -> Fitted:
     store = Store(folder / "state")
     state, epoch_start = store.load() if resume else (None, None)
@@ -87,6 +89,7 @@ def run(
             resume=state,
             epoch_start=epoch_start,
             stop=stop,
+            groups=groups,
         )
     finally:
         log.close()
@@ -242,6 +245,52 @@ def test_stops_early_when_nothing_gets_better(tmp_path: Path) -> None:
     assert fitted.epochs == 3
     assert fitted.best is not None
     assert fitted.best.epoch == 1
+
+
+def in_turn(epochs: int) -> tuple[LearningGroup, ...]:
+    """The convolution and its normalisation for some epochs, then the last layer on what they have become."""
+    return (
+        LearningGroup(name="body", parameters=("0.weight", "0.bias", "1.weight", "1.bias"), stop=epochs),
+        LearningGroup(name="last", parameters=("5.weight", "5.bias"), start=epochs),
+    )
+
+
+def test_one_part_after_the_other_with_a_course_of_the_rate_for_each(tmp_path: Path) -> None:
+    settings = TrainSettings(epochs=4, batch=BATCH, lr=0.05, schedule="cosine", weight_decay=0.1)
+    start, task = weights(make_task()), make_task()
+    run(task, dataclasses.replace(settings, epochs=2), tmp_path / "half", groups=in_turn(2))
+    half = weights(task)
+    assert {name for name in start if not torch.equal(start[name], half[name])} == {
+        *("network.0.weight", "network.0.bias", "network.1.weight", "network.1.bias"),
+        *("network.1.running_mean", "network.1.running_var", "network.1.num_batches_tracked"),
+    }
+    task = make_task()
+    run(task, settings, tmp_path / "whole", groups=in_turn(2))
+    whole = weights(task)
+    assert {name for name in half if not torch.equal(half[name], whole[name])} == {"network.5.weight", "network.5.bias"}
+    rates = [event["lr"] for event in events(tmp_path / "whole", "step")]
+    middle = len(rates) // 2
+    assert rates[:middle] == rates[middle:]
+    assert rates[0] == 0.05
+
+
+@pytest.mark.parametrize("steps", [9, 14, 15, 24])  # before, on and after the change
+def test_resumes_to_the_same_bits_across_the_change_of_parts(steps: int, tmp_path: Path) -> None:
+    settings = TrainSettings(epochs=4, batch=BATCH, lr=0.05, ema=0.9)
+    assert Patterns().steps == 7
+    whole, cut = make_task(), make_task()
+    run(whole, settings, tmp_path / "whole", groups=in_turn(2))
+    with pytest.raises(InterruptedRunError):
+        run(cut, settings, tmp_path / "cut", groups=in_turn(2), stop=after(steps))
+    again = make_task()
+    run(again, settings, tmp_path / "cut", groups=in_turn(2), resume=True)
+    assert same(weights(whole), weights(again))
+
+
+def test_patience_counts_from_when_everything_learns(tmp_path: Path) -> None:
+    settings = TrainSettings(epochs=50, batch=BATCH, lr=1e-12, optimizer="sgd", schedule="constant", patience=2)
+    fitted = run(make_task(0), settings, tmp_path, groups=in_turn(5))
+    assert fitted.epochs >= 7
 
 
 def test_plateau_divides_by_ten(tmp_path: Path) -> None:

@@ -121,6 +121,18 @@ def test_a_larger_image_gives_an_answer_for_every_window() -> None:
     torch.testing.assert_close(scores[1 * 5 + 2], sure[0])
 
 
+@pytest.mark.parametrize(("frozen", "left"), [("boxes", {"cross_entropy"}), ("logits", {"box"})])
+def test_a_frozen_head_teaches_the_body_nothing(frozen: str, left: set[str]) -> None:
+    torch.manual_seed(0)
+    network = Regressor(Averages(), {"logits": 2, "boxes": 4}, channels=1, size=(32, 64))
+    task = Localization(network, ["a", "b"])
+    both = task.first_loss()
+    task.learn({name for name, _ in network.named_parameters() if not name.startswith(f"heads.{frozen}.")})
+    losses = task(batch_of(one([8, 8, 40, 24], 1)))
+    assert set(losses) == left
+    assert 0 < task.first_loss() < both
+
+
 SKELETON = Skeleton(names=("left", "right"), flips=(1, 0))
 
 

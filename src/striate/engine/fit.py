@@ -26,6 +26,7 @@ from striate.engine.optimizers import (
     LearningGroup,
     Plateau,
     add_l1,
+    beginnings,
     decayed,
     grouped,
     learners,
@@ -116,7 +117,7 @@ class _Training:
             task.learn(learners(groups))
         self.optimizer = optimizer(task, settings, grouped(task.network, groups))
         self.peak = peak_lr(settings)
-        self.course = schedule(settings, steps)
+        self.course = schedule(settings, steps, beginnings(groups, settings.epochs))
         self.plateau = Plateau()
         self.ema = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
         self.wrapped = distributed.wrap(task, device)
@@ -182,11 +183,16 @@ class _Training:
             group["lr"] = lr * group["scale"]
         return lr
 
+    @property
+    def all_begun(self) -> bool:
+        """Whether everything that is to learn has begun to, so that the metric says how far training has come."""
+        return all(group.start is None or group.start <= self.position.epoch for group in self.groups)
+
     def enter_epoch(self) -> None:
         """Let those parameters learn whose time has come."""
         if not self.groups:
             return
-        now = [group for group in self.groups if group.start is not None and group.start <= self.position.epoch]
+        now = [group for group in self.groups if group.learns(self.position.epoch)]
         learning = frozenset(name for group in now for name in group.parameters)
         if learning != self.learning:
             self.learning = learning
@@ -279,7 +285,8 @@ def fit(
         resume: the state to go on from.
         epoch_start: the state at the start of its epoch, which the guard goes back to.
         on_best: called with the task and its metrics after each epoch that is the best so far.
-        groups: which parameters learn, from which epoch on and how fast; without, all do from the start.
+        groups: which parameters learn, in which epochs and how fast; without, all do throughout. Where some stop for
+            others, the course of the learning rate begins again; patience counts once all have begun.
         watched: more splits to measure after each epoch, for the record only.
         stop: asked before every step; True saves the state and raises `InterruptedRunError`.
         name_of: names of images by their rows in the data set, for messages.
@@ -500,12 +507,12 @@ def _finish_epoch(
             position.waited = 0
             if on_best is not None:
                 on_best(run.averaged, position.best)
-        else:
+        elif run.all_begun:
             position.waited += 1
         text += f"  val loss {metrics['loss']:.4f}" if "loss" in metrics else ""
         text += f"  {run.task.headline} {value:.4f}{'  best' if better else ''}"
         log.record("epoch", epoch=number, train_loss=mean_loss, val=metrics, **extra)
-        if run.settings.schedule == "plateau" and run.plateau.update(value):
+        if run.settings.schedule == "plateau" and run.all_begun and run.plateau.update(value):
             log.say(f"Validation has settled: the learning rate is now {run.plateau.factor * run.peak:.3g}.")
     else:
         log.record("epoch", epoch=number, train_loss=mean_loss, **extra)

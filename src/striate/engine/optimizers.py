@@ -1,8 +1,10 @@
 """Optimizers and learning-rate schedules, from the settings."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,11 +30,21 @@ class LearningGroup:
     parameters: tuple[str, ...]  # names in the network
     scale: float = 1.0  # of the learning rate
     start: int | None = 0  # the first epoch (0-based) that they learn in; None: they stay as they are
+    stop: int | None = None  # the first epoch that they no longer learn in; None: they learn to the end
+
+    def learns(self, epoch: int) -> bool:
+        """Whether they learn in an epoch (0-based)."""
+        return self.start is not None and self.start <= epoch and (self.stop is None or epoch < self.stop)
 
 
 def learners(groups: Iterable[LearningGroup]) -> set[str]:
     """The names of all parameters that learn at any time."""
     return {name for group in groups if group.start is not None for name in group.parameters}
+
+
+def beginnings(groups: Iterable[LearningGroup], epochs: int) -> tuple[int, ...]:
+    """The epochs (0-based) in which a training begins: the first, and each in which some parameters stop for others."""
+    return tuple(sorted({0} | {group.stop for group in groups if group.stop is not None and group.stop < epochs}))
 
 
 def grouped(network: nn.Module, groups: Iterable[LearningGroup]) -> list[tuple[list[nn.Parameter], float]]:
@@ -83,11 +95,28 @@ def peak_lr(settings: TrainSettings) -> float:
     return DEFAULT_LR[settings.optimizer] if settings.lr == "auto" else settings.lr
 
 
-def schedule(settings: TrainSettings, steps_per_epoch: int) -> Schedule:
+def schedule(settings: TrainSettings, steps_per_epoch: int, begins: Sequence[int] = (0,)) -> Schedule:
     """The course of the learning rate: from the step's number (0-based, over all epochs) to a factor of the peak.
 
     ``plateau`` is constant here; `Plateau` lowers it as validation settles.
+
+    Args:
+        settings: of which those of the group "training" are read.
+        steps_per_epoch: steps in each epoch.
+        begins: the epochs in which the course begins, as `beginnings` finds them; each lasts until the next.
     """
+    lengths = [end - begin for begin, end in pairwise((*begins, settings.epochs))]
+    courses = [_course(replace(settings, epochs=length), steps_per_epoch) for length in lengths]
+    firsts = [begin * steps_per_epoch for begin in begins]
+
+    def course(step: int) -> float:
+        place = bisect_right(firsts, step) - 1
+        return courses[place](step - firsts[place])
+
+    return course
+
+
+def _course(settings: TrainSettings, steps_per_epoch: int) -> Schedule:
     total = max(1, settings.epochs * steps_per_epoch)
     warmup = round(settings.warmup * steps_per_epoch)
 

@@ -47,7 +47,7 @@ CLASSIFICATION_ONLY = (
 FOR = {  # settings that only some tasks read
     "label_smoothing": (Classification.name, Localization.name),
     **dict.fromkeys(("backbone", "regions", "proposals"), (Detection.name,)),
-    **dict.fromkeys(("box_loss", "box_form"), (Localization.name,)),
+    **dict.fromkeys(("box_loss", "box_form", "heads", "first_epochs"), (Localization.name,)),
     "clean_epochs": (Localization.name, Keypoints.name, Detection.name),
     **dict.fromkeys(CLASSIFICATION_ONLY, (Classification.name,)),
 }

@@ -130,12 +130,13 @@ def _unfrozen(text: str, body: Sequence[str]) -> int:
 
 
 def schedule_table(network: nn.Module, groups: Sequence[LearningGroup], settings: TrainSettings) -> list[str]:
-    """Lines that show each stage with its parameters, its rate and when it begins to learn."""
+    """Lines that show each stage with its parameters, its rate and when it learns."""
     lr = peak_lr(settings)
     rows = [("stage", "parameters", "learning rate", "learns")]
     for group in groups:
         count = sum(network.get_parameter(name).numel() for name in group.parameters)
         when = "never: frozen" if group.start is None else f"from epoch {group.start + 1}"
+        when += "" if group.stop is None else f" to {group.stop}, then frozen"
         rows.append((group.name, f"{count:,}", "-" if group.start is None else f"{lr * group.scale:.2g}", when))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return [
@@ -158,4 +159,4 @@ def freeze(network: nn.Module, stages: Sequence[str]) -> None:
 
 def with_all_open(groups: Sequence[LearningGroup]) -> tuple[LearningGroup, ...]:
     """The groups with whatever learns at all learning from the start: what takes the most time and memory."""
-    return tuple(group if group.start is None else replace(group, start=0) for group in groups)
+    return tuple(group if group.start is None else replace(group, start=0, stop=None) for group in groups)

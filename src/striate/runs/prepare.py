@@ -45,6 +45,7 @@ from striate.runs.building import (
 )
 from striate.runs.checkpoints import expected_input, is_official, is_ours, weights_file
 from striate.runs.finetune import check_transfer, learning_groups, settle
+from striate.runs.heads import head_groups, settle_heads
 from striate.runs.model_file import read_card, read_model
 from striate.tasks.classification import Classification
 from striate.tasks.detection import Detection
@@ -182,7 +183,7 @@ def prepare(
     elif settings.resize == "auto":
         inside = seen.size is not None and seen.size[0] <= size[0] and seen.size[1] <= size[1]
         resolved = resolved.because("data", resize="pad" if inside else "crop")
-    resolved = settle(resolved)
+    resolved = settle_heads(settle(resolved))
     settings = resolved.settings
     if where and settings.augment == "auto":
         resolved = resolved.because("task", augment="standard")
@@ -247,7 +248,7 @@ def prepare(
         task=task,
         device=device,
         weights=notes,
-        groups=learning_groups(task.network, settings),
+        groups=learning_groups(task.network, settings) or head_groups(task.network, settings),
     )
     watched(prepared)
     return prepared

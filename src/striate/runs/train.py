@@ -237,10 +237,12 @@ def introduce(prepared: Prepared, display: Display) -> None:
 
 
 def say_groups(prepared: Prepared, display: Display) -> None:
-    """Say which stages learn, from when on and how fast, where they are fine-tuned."""
+    """Say which parts learn, when and how fast, where they do not all learn alike."""
     if prepared.groups:
-        display.say(f"Fine-tuning, {len(prepared.groups)} stages (learning rates at their peak):")
-        for line in schedule_table(prepared.network, prepared.groups, prepared.resolved.settings):
+        fine = prepared.resolved.settings.transfer == "finetune"
+        title = f"Fine-tuning, {len(prepared.groups)} stages" if fine else "Head by head"
+        display.say(f"{title} (learning rates at their peak):")
+        for line in schedule_table(prepared.task.network, prepared.groups, prepared.resolved.settings):
             display.say(line)
 
 

@@ -24,6 +24,7 @@ from striate.ops.losses import BoxLoss, box_loss
 from striate.tasks.task import Task
 
 BoxForm = Literal["corners", "centre"]
+HEADS = {"class": "heads.logits", "box": "heads.boxes"}  # modules of the network, by what they say
 
 
 class Localization(Task):
@@ -65,7 +66,7 @@ class Localization(Task):
         self.label_smoothing = label_smoothing
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``cross_entropy`` and ``box``, each a mean over the batch's objects.
+        """``cross_entropy`` and ``box``, each a mean over the batch's objects; that of a frozen head is left out.
 
         An image that augmentation left without one of its objects teaches nothing.
         """
@@ -83,10 +84,11 @@ class Localization(Task):
         else:
             loss = box_loss(self.loss, self._corners(predicted.float()) * unit, boxes)
         weight = whole[:, None].float()
-        return {
-            "cross_entropy": (entropy.view(labels.shape) * weight).mean(),
-            "box": self.box_weight * (loss * weight).mean(),
+        losses = {
+            "class": ("cross_entropy", (entropy.view(labels.shape) * weight).mean()),
+            "box": ("box", self.box_weight * (loss * weight).mean()),
         }
+        return dict(losses[head] for head in self._learning)
 
     def predict(self, batch: Batch) -> InstanceSets:
         """N objects of each image, left to right: the most probable class, its probability, the box."""
@@ -126,11 +128,18 @@ class Localization(Task):
 
     def first_loss(self) -> float:
         """What a network that knows nothing pays: ln K, and for the box what a box of size 0 pays on average, about."""
-        return math.log(len(self.classes)) + self.box_weight * (0.5 if self.loss in ("l2", "smooth_l1") else 1.0)
+        box = self.box_weight * (0.5 if self.loss in ("l2", "smooth_l1") else 1.0)
+        expected = {"class": math.log(len(self.classes)), "box": box}
+        return sum(expected[head] for head in self._learning)
 
     def to_json(self) -> dict[str, Any]:
         """The task's name, classes, number of objects and form of the boxes."""
         return {"task": self.name, "classes": list(self.classes), "objects": self.objects, "form": self.form}
+
+    @property
+    def _learning(self) -> list[str]:
+        """The heads that are not frozen. A frozen one must not teach the body, which may be learning."""
+        return [head for head, module in HEADS.items() if module not in self.frozen]
 
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N) labels, (B, N, 4) boxes, and (B,) bool whether an image has all of its objects."""
