@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.core.annotations import Annotations, Classifications
-from striate.core.instances import InstanceSets, Skeleton
+from striate.core.instances import Instances, InstanceSets, Polygons, Shape, Skeleton
 from striate.data.preprocess import Pixels
 
 Indices = NDArray[np.int64]
@@ -90,6 +90,7 @@ class Dataset:
                 truth = self.truths[row]
                 for column in (truth.boxes, truth.keypoints):
                     total.update(b"" if column is None else column.numpy().tobytes())
+                total.update(_beyond_boxes(truth))
             total.update(self.images.content(row))
         return total.hexdigest()
 
@@ -139,3 +140,21 @@ class Dataset:
         if isinstance(self.truths, Classifications):
             return [int(self.truths.labels[row])]
         return self.truths[row].labels.tolist()
+
+
+def _beyond_boxes(truth: Instances) -> bytes:
+    """Masks and marks of objects for a fingerprint; nothing where there are none, so that plain boxes keep theirs."""
+    parts: list[bytes] = []
+    for name, column in (("crowd", truth.crowd), ("ignore", truth.ignore)):
+        if column is not None and column.any():
+            parts += [name.encode(), column.numpy().tobytes()]
+    for number, shape in enumerate(truth.shapes or ()):
+        if shape != Polygons(rings=()):
+            parts += [f"mask {number}".encode(), _outline(shape)]
+    return b"\0".join(parts)
+
+
+def _outline(shape: Shape) -> bytes:
+    if isinstance(shape, Polygons):
+        return b"\0".join(np.array(ring, dtype=np.float64).tobytes() for ring in shape.rings)
+    return np.array((*shape.size, *shape.counts), dtype=np.int64).tobytes()
