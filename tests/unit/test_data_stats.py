@@ -1,11 +1,13 @@
 """The figures of a data set, against NumPy over all pixels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from striate.cli.data import _facts  # pyright: ignore[reportPrivateUsage]
 from striate.data.open import open_dataset
 from striate.data.stats import measure
 
@@ -67,3 +69,18 @@ def test_mnist_has_the_mean_and_deviation_that_everybody_knows(striate_data: Pat
     assert found.std == pytest.approx([float(pixels.std(dtype=np.float64))], abs=1e-6)
     assert found.mean[0] == pytest.approx(0.1307, abs=5e-4)
     assert found.std[0] == pytest.approx(0.3081, abs=1e-3)
+
+
+def test_images_that_are_drawn_have_no_bytes() -> None:
+    whole = open_dataset("scenes")
+    few = replace(
+        whole,
+        ids=whole.ids[:3],
+        images=replace(whole.images, rows=whole.images.rows[:3]),  # pyright: ignore
+        truths=whole.truths.select(slice(3)),
+        splits={},
+    )
+    found = measure(few)
+    assert found.bytes is None
+    assert found.to_json()["bytes"] is None
+    assert ("bytes", "none: drawn when they are read") in _facts(found)

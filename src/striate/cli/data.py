@@ -342,7 +342,7 @@ def _facts(found: "Stats") -> list[tuple[str, str]]:
     if found.formats:
         rows.append(("formats", ", ".join(f"{name} ({count:,})" for name, count in found.formats.items())))
     rows += [
-        ("bytes", f"{found.bytes:,}"),
+        ("bytes", "none: drawn when they are read" if found.bytes is None else f"{found.bytes:,}"),
         ("mean", " ".join(f"{value:.4f}" for value in found.mean)),
         ("std", " ".join(f"{value:.4f}" for value in found.std)),
         ("licence", found.dataset.licence or "not stated"),

@@ -38,7 +38,7 @@ class Stats:
     aspect: tuple[float, float, float]  # width / height: least, median, most
     modes: Mapping[str, int]  # Pillow's words -> images
     formats: Mapping[str, int]  # of the files; empty where images lie in none of their own
-    bytes: int  # of the image files, or of the pixels in memory
+    bytes: int | None  # of the image files, or of the pixels in memory; None: images are drawn when they are read
     mean: tuple[
         float, ...
     ]  # per channel, of pixels scaled to 0..1; each image counts alike. One channel if all are grey
@@ -139,7 +139,7 @@ def _look(row: int, header: Header | None, pixels: Pixels | ImageError) -> _Seen
     return _Seen((pixels.shape[0], pixels.shape[1]), mode, header.format if header is not None else "", sums)
 
 
-def _bytes(dataset: Dataset) -> int:
+def _bytes(dataset: Dataset) -> int | None:
     if isinstance(dataset.images, ImageFiles):
         return sum(path.stat().st_size for path in dataset.images.paths if path.exists())
-    return dataset.images.pixels.nbytes if isinstance(dataset.images, ImageArrays) else 0
+    return dataset.images.pixels.nbytes if isinstance(dataset.images, ImageArrays) else None
