@@ -249,3 +249,17 @@ def test_what_answers_has_the_colour_of_its_object_level_by_level():
         kind="query", boxes=torch.empty(0, 4), objects=torch.empty(0).long(), levels=torch.empty(0).long()
     )
     assert draw_assigned(ground(), objects([], []), nothing, NAMES).width == 640
+
+
+def test_lines_and_letters_are_as_large_as_the_picture_needs():
+    """A large image in a small picture: the tag keeps its letters, where scaling all of it down would lose them."""
+    true = objects([[400, 400, 1200, 1200]], [0])
+    whole = draw_instances(ground(1600, 1600), true, ["cat"])
+    small = draw_instances(ground(1600, 1600), true, ["cat"], side=256)
+    assert (whole.size, small.size) == ((1600, 1600), (256, 256))
+    place = np.asarray(small.crop((60, 30, 120, 63)))  # above the box
+    x1, y1, x2, y2 = extent((place == class_colour(0)).all(2))
+    assert y2 - y1 >= 12
+    assert x2 - x1 >= 15
+    tiny = draw_instances(ground(32, 32), objects([[8, 8, 24, 24]], [0]), ["cat"], side=256)
+    assert tiny.size == (256, 256)

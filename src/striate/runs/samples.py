@@ -15,6 +15,7 @@ from striate.viz.contact_sheet import comparison_sheet, contact_sheet
 from striate.viz.instances import draw_instances
 
 VERSIONS = 6  # augmented samples of one image
+OBJECTS = 256  # side of a cell in which objects are drawn: class names can be read
 
 
 def sample_sheet(dataset: Dataset, *, split_name: str, count: int, seed: int) -> tuple[Image.Image, int]:
@@ -37,7 +38,7 @@ def sample_sheet(dataset: Dataset, *, split_name: str, count: int, seed: int) ->
     images, skipped = _read(dataset, chosen)
     captions = [_class(dataset, row) for row in images]
     shown = [_with_truth(dataset, image, row) for row, image in images.items()]
-    return contact_sheet(shown, captions), skipped
+    return contact_sheet(shown, captions, cell=_cell(dataset)), skipped
 
 
 def augmented_sheet(prepared: Prepared, *, split_name: str, count: int, seed: int) -> tuple[Image.Image, int]:
@@ -82,8 +83,8 @@ def augmented_sheet(prepared: Prepared, *, split_name: str, count: int, seed: in
     heading = f"augment={prepared.resolved.settings.augment}, {height}x{width}, seed {seed}"
     captions = [_class(dataset, row) for row in originals]
     shown = [_with_truth(dataset, image, row) for row, image in originals.items()]
-    sheet = comparison_sheet(shown, [versions[row] for row in originals], captions, heading=heading)
-    return sheet, skipped
+    samples = [versions[row] for row in originals]
+    return comparison_sheet(shown, samples, captions, heading=heading, cell=_cell(dataset)), skipped
 
 
 def spread(dataset: Dataset, rows: Indices, count: int, seed: int) -> Indices:
@@ -143,10 +144,14 @@ def _class(dataset: Dataset, row: int) -> str:
     return "no objects" if not count else f"{count} object{'' if count == 1 else 's'}"
 
 
+def _cell(dataset: Dataset) -> int | None:
+    return OBJECTS if isinstance(dataset.truths, InstanceSets) else None
+
+
 def _with_truth(dataset: Dataset, image: Pixels, row: int) -> Pixels:
     """The image with its objects drawn, where it has a truth that says where."""
     return _drawn(dataset, image, dataset.truths[row]) if isinstance(dataset.truths, InstanceSets) else image
 
 
 def _drawn(dataset: Dataset, image: Pixels, objects: Instances) -> Pixels:
-    return np.asarray(draw_instances(image, objects, dataset.classes, skeleton=dataset.skeleton))
+    return np.asarray(draw_instances(image, objects, dataset.classes, skeleton=dataset.skeleton, side=OBJECTS))

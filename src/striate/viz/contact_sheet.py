@@ -17,13 +17,16 @@ SEARCH_WIDTH = 1380  # six hits beside a query
 ABSENT = (244, 245, 247)  # ground of a tile without an image
 
 
-def contact_sheet(images: Sequence[Pixels], captions: Sequence[str] = (), *, columns: int | None = None) -> Image.Image:
+def contact_sheet(
+    images: Sequence[Pixels], captions: Sequence[str] = (), *, columns: int | None = None, cell: int | None = None
+) -> Image.Image:
     """A grid of images, row by row, each over its caption.
 
     Args:
         images: (H, W, 1) or (H, W, 3) uint8 each, of any sizes.
         captions: one per image, or none at all; a caption may have lines, and a line that is too long is cut.
         columns: of the grid; about a third more than rows when left out.
+        cell: side of a cell in pixels; None: as the images need.
 
     Returns:
         An RGB picture.
@@ -36,7 +39,7 @@ def contact_sheet(images: Sequence[Pixels], captions: Sequence[str] = (), *, col
             f"a contact sheet takes one or more images and as many captions or none; got {len(images)} images and "
             f"{len(captions)} captions."
         )
-    cell = _cell(images)
+    cell = cell or _cell(images)
     fitting = max(1, (WIDTH - GAP) // (cell + GAP))
     columns = columns or min(len(images), fitting, math.ceil(math.sqrt(len(images) * 4 / 3)))
     rows = math.ceil(len(images) / columns)
@@ -54,7 +57,12 @@ def contact_sheet(images: Sequence[Pixels], captions: Sequence[str] = (), *, col
 
 
 def comparison_sheet(
-    originals: Sequence[Pixels], samples: Sequence[Sequence[Pixels]], captions: Sequence[str], *, heading: str
+    originals: Sequence[Pixels],
+    samples: Sequence[Sequence[Pixels]],
+    captions: Sequence[str],
+    *,
+    heading: str,
+    cell: int | None = None,
 ) -> Image.Image:
     """One row per image: the original, and beside it what became of it.
 
@@ -63,6 +71,7 @@ def comparison_sheet(
         samples: for each original, any number of versions of it.
         captions: one per row, under the original.
         heading: over the samples, as in "augment=strong, seed 0".
+        cell: side of a cell in pixels; None: as the images need.
 
     Returns:
         An RGB picture.
@@ -75,7 +84,7 @@ def comparison_sheet(
             f"originals, samples and captions must be as many, at least one; got {len(originals)}, {len(samples)} and "
             f"{len(captions)}."
         )
-    cell = _cell([*originals, *(image for row in samples for image in row)])
+    cell = cell or _cell([*originals, *(image for row in samples for image in row)])
     head, aside = LINE_HEIGHT + 8, 2 * GAP  # the samples stand a little apart
     pitch = cell + 6 + LINE_HEIGHT + GAP
     columns = max(len(row) for row in samples)

@@ -76,6 +76,7 @@ def draw_instances(
     skeleton: Skeleton | None = None,
     ids: Sequence[int] | None = None,
     tags: bool = True,
+    side: int | None = None,
 ) -> Image.Image:
     """The objects of an image: boxes with the class and the score, masks, keypoints with their lines.
 
@@ -90,11 +91,13 @@ def draw_instances(
         ids: N numbers of objects that are followed through a video. They stand in the tags instead of the scores, and
             the colour is that of the number.
         tags: whether class and score stand at the boxes.
+        side: greatest side of the picture; None: as the image needs.
 
     Returns:
-        An RGB picture of the image's own size, or magnified by a whole factor where it is small.
+        An RGB picture of the image's own size (at most ``side``), or magnified by a whole factor where it is small.
+        Lines and letters are as large as the picture needs, not the image.
     """
-    board = _Board(image)
+    board = _Board(image, side)
     marks = [_plain(objects, row, names) for row in range(len(objects))]
     if ids is not None:
         marks = [
