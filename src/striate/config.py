@@ -55,6 +55,9 @@ class TrainSettings:
     # What the network sees
     size: str = setting("auto", "images", "input size in pixels: H, HxW, or auto from the model and the data")
     resize: Literal["auto", "crop", "stretch", "pad", "fit"] = setting("auto", "images", "how an image gets that size")
+    by_shape: bool = setting(
+        False, "images", "of a detector: batches of images of like shape, each on a canvas no larger than they need"
+    )
     interpolation: Literal["auto", "bilinear", "bicubic"] = setting(
         "auto", "images", "how an image is resized; auto: as for the weights to start from, else bilinear"
     )

@@ -4,6 +4,10 @@ The order of an epoch and every random number of a batch come from generators th
 `striate.data.transforms.draws`). A killed run resumes in the middle of an epoch with the very batches that it would
 have seen, and N processes see, slice by slice, the batches that one process would.
 
+Where the preprocessing shows images on canvases of their own shape (`Preprocessing.multiple`), a batch has images of
+like shape. In training the images, in a new order, are sorted by the shape of their canvas and cut into batches, whose
+order is then drawn; in evaluation a batch has images of one canvas, so that none is seen otherwise than alone.
+
 Small data lives in memory, as one uint8 tensor on the training device, and is normalised (and augmented) a batch at a
 time: what is decoded once is kept as long as it fits. Larger data, and random crops of large images, are read again in
 each epoch by threads that stay a few batches ahead.
@@ -16,6 +20,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +32,7 @@ from striate.core.batch import Batch
 from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageError, cpus
+from striate.data.objects import shapes_of
 from striate.data.preprocess import Preprocessing
 from striate.data.reading import read_crop, read_pixels
 from striate.data.shapes import draw_masks
@@ -65,6 +71,7 @@ class _Pending:
     shelf: _Shelf
     draws: Draws | None  # None without augmentation
     crops: Tensor | None  # what a crop in batches needs
+    canvas: tuple[int, int]  # height and width of the global batch
     reads: list[Future[None]]
 
 
@@ -83,7 +90,7 @@ class Loader:
         batch: images in a global batch, over all processes.
         seed: of the order and of the augmentation; not negative.
         augmentation: what happens to images in training.
-        shuffle: a new order in each epoch; otherwise that of ``indices``.
+        shuffle: a new order in each epoch; otherwise that of ``indices``, by canvases where there are several.
         keep: keep decoded images in memory for the next epoch, where they fit.
         device: where images and truths of a batch end up.
         workers: threads that read files; by default as many as this process has CPUs.
@@ -132,9 +139,12 @@ class Loader:
         self.workers = workers or max(1, cpus() // world)
         self.rank = rank
         self.world = world
-        self.steps = math.ceil(len(self.indices) / batch)
-        if shuffle and len(self.indices) > batch > 1 and len(self.indices) % batch == 1:
-            self.steps -= 1  # the last batch takes in a lone last image, which has no variance to normalise by
+        self._canvases = None  # (N, 2) int64, height and width that each image needs
+        if preprocessing.multiple is not None:
+            sizes = shapes_of(dataset, self.indices, instead=preprocessing.size)
+            self._canvases = torch.from_numpy(preprocessing.canvases(sizes))
+        self._ends = self._batch_ends()
+        self.steps = len(self._ends)
         self.skipped: list[Skipped] = []
         self.wait = 0.0
 
@@ -163,7 +173,7 @@ class Loader:
         whole = not self._named
         for step in range(start, self.steps):
             began = time.perf_counter()
-            positions, draws = self._share(order, epoch, step)
+            positions, draws, canvas = self._share(order, epoch, step)
             crops = self._draw_crops(draws)
             if not whole:
                 kept = torch.from_numpy(np.flatnonzero(self._kept.state[positions.numpy()] == READY))
@@ -171,7 +181,7 @@ class Loader:
                 if draws is not None:
                     draws.keep(kept)
             pixels = self._resident.index_select(0, positions.to(self.device))
-            batch = self._finish(pixels, self._kept.sizes.index_select(0, positions), positions, draws, crops)
+            batch = self._finish(pixels, self._kept.sizes.index_select(0, positions), positions, draws, crops, canvas)
             self.wait += time.perf_counter() - began
             yield batch
 
@@ -196,16 +206,48 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def _batch_ends(self) -> list[int]:
+        """Where each batch ends in the order of an epoch."""
+        count, batch = len(self.indices), self.batch
+        if self._canvases is not None and not self.shuffle:
+            canvases = self._canvases[self._order(0)].unique_consecutive(dim=0, return_counts=True)[1].tolist()
+            starts = [0, *np.cumsum(canvases).tolist()]
+            return [min(start + batch, end) for first, end in pairwise(starts) for start in range(first, end, batch)]
+        ends = [*range(batch, count, batch), *([count] if count else [])]
+        if self.shuffle and count > batch > 1 and count % batch == 1:
+            del ends[-2]  # the last batch takes in a lone last image, which has no variance to normalise by
+        return ends
+
     def _order(self, epoch: int) -> Tensor:
         """(N,) int64, positions in `indices`."""
         if not self.shuffle:
-            return torch.arange(len(self.indices))
-        return torch.from_numpy(np.random.default_rng([self.seed, epoch]).permutation(len(self.indices)))
+            order = torch.arange(len(self.indices))
+            return order if self._canvases is None else order[self._by_shape(order)]
+        rng = np.random.default_rng([self.seed, epoch])
+        order = torch.from_numpy(rng.permutation(len(self.indices)))
+        if self._canvases is None or self.steps < 2:
+            return order
+        # The batch of another size is cut out anywhere, or it would be of the widest images in every epoch.
+        order = order[self._by_shape(order)]
+        full, other = self._ends[0], self._ends[-1] - self._ends[-2]
+        place = int(rng.integers(self.steps)) * full
+        last = order[place : place + other]
+        batches = torch.cat((order[:place], order[place + other :])).view(-1, full)
+        return torch.cat((batches[torch.from_numpy(rng.permutation(len(batches)))].flatten(), last))
 
-    def _share(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Draws | None]:
-        """Positions and random numbers of a global batch, as far as they concern this process."""
-        end = len(order) if step + 1 == self.steps else (step + 1) * self.batch
-        positions = order[step * self.batch : end]
+    def _by_shape(self, positions: Tensor) -> Tensor:
+        """(N,) int64, from the narrowest canvas to the widest, of one width the highest first."""
+        assert self._canvases is not None
+        height, width = self._canvases[positions].unbind(1)
+        return torch.from_numpy(np.lexsort((-height.numpy(), width.numpy(), (width / height).numpy())))
+
+    def _share(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Draws | None, tuple[int, int]]:
+        """Positions and random numbers of a global batch, as far as they concern this process, and its canvas."""
+        positions = order[self._ends[step - 1] if step else 0 : self._ends[step]]
+        canvas = self.preprocessing.size
+        if self._canvases is not None:
+            height, width = self._canvases[positions].amax(0).tolist()
+            canvas = (height, width)
         total = positions.shape[0]
         unit = 1 if self.augmentation is None else self.augmentation.unit  # such neighbours stay in one process
         units, larger = divmod(math.ceil(total / unit), self.world)
@@ -213,16 +255,16 @@ class Loader:
         last = min(total, first + unit * (units + (self.rank < larger)))
         positions = positions[first:last]
         if self.augmentation is None:
-            return positions, None
+            return positions, None, canvas
         rows = torch.arange(first, first + positions.shape[0])
-        return positions, Draws(seed=self.seed, epoch=epoch, step=step, total=total, rows=rows)
+        return positions, Draws(seed=self.seed, epoch=epoch, step=step, total=total, rows=rows), canvas
 
     def _draw_crops(self, draws: Draws | None) -> Tensor | None:
         """The first draw of a batch."""
         return None if draws is None or self._crop is None else self._crop.draw(draws)
 
     def _begin(self, pool: ThreadPoolExecutor, order: Tensor, epoch: int, step: int) -> _Pending:
-        positions, draws = self._share(order, epoch, step)
+        positions, draws, canvas = self._share(order, epoch, step)
         crops = self._draw_crops(draws)
         shelf, rows = self._kept, positions
         jobs: list[tuple[int, int, list[float] | None]]  # row of the shelf, row of the data set, crop
@@ -236,7 +278,9 @@ class Loader:
             crops = None
         parts = min(len(jobs), 4 * self.workers)  # a few for each worker, so that none waits long for the last
         reads = [pool.submit(self._read, shelf, jobs[part::parts]) for part in range(parts)]
-        return _Pending(positions=positions, rows=rows, shelf=shelf, draws=draws, crops=crops, reads=reads)
+        return _Pending(
+            positions=positions, rows=rows, shelf=shelf, draws=draws, crops=crops, canvas=canvas, reads=reads
+        )
 
     def _read(self, shelf: _Shelf, jobs: list[tuple[int, int, list[float] | None]]) -> None:
         """Put images on the shelf; runs in a worker."""
@@ -273,12 +317,21 @@ class Loader:
         sizes, pixels = shelf.sizes, shelf.pixels
         if shelf is self._kept or len(rows) < len(pixels):
             sizes, pixels = sizes[rows], pixels[rows]
-        return self._finish(pixels.to(self.device, non_blocking=True), sizes, positions, pending.draws, crops)
+        pixels = pixels.to(self.device, non_blocking=True)
+        return self._finish(pixels, sizes, positions, pending.draws, crops, pending.canvas)
 
     def _finish(
-        self, pixels: Tensor, sizes: Tensor, positions: Tensor, draws: Draws | None, crops: Tensor | None
+        self,
+        pixels: Tensor,
+        sizes: Tensor,
+        positions: Tensor,
+        draws: Draws | None,
+        crops: Tensor | None,
+        canvas: tuple[int, int],
     ) -> Batch:
         """From uint8 images on the device to a batch."""
+        if canvas != self.preprocessing.size:
+            pixels = pixels[:, :, : canvas[0], : canvas[1]].contiguous()  # what is cut off is padding
         truths = self._truths.select(positions.to(self.device))
         placement = None
         if isinstance(truths, InstanceSets):
@@ -295,7 +348,7 @@ class Loader:
             return replace(batch, images=images, truths=changed)
         objects = batch.instances
         if placement is not None and objects.shapes is not None and self.augmentation.needs_masks(draws.epoch):
-            masks = draw_masks(objects.shapes, placement[objects.images.cpu()].numpy(), self.preprocessing.size)
+            masks = draw_masks(objects.shapes, placement[objects.images.cpu()].numpy(), canvas)
             objects = replace(objects, masks=torch.from_numpy(masks).to(self.device))
         images, moved, inner = self.augmentation(
             pixels,

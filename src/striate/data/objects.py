@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from striate.core.instances import InstanceSets, Polygons, RunLengths, Shape, Skeleton
-from striate.data.dataset import Dataset, Indices, Skipped
+from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import Header, ImageError, ImageFiles, cpus, probe, upright
 from striate.data.shapes import area_of, mask_of, run_lengths
 from striate.errors import DataError
@@ -181,6 +182,18 @@ def sizes_of(dataset: Dataset, rows: Sequence[int]) -> list[Size]:
             raise header
         sizes.append(header.size)
     return sizes
+
+
+def shapes_of(dataset: Dataset, rows: Indices, *, instead: Size) -> NDArray[np.int64]:
+    """(N, 2) height and width of images, upright, read from headers; ``instead`` where one cannot be read."""
+    if isinstance(dataset.images, ImageFiles):
+        seen = headers([dataset.images.paths[row] for row in rows.tolist()])
+        sizes = [header.size if isinstance(header, Header) else instead for header in seen]
+    elif isinstance(dataset.images, ImageArrays):
+        sizes = [dataset.images.pixels.shape[1:3]] * len(rows)
+    else:
+        sizes = [dataset.images.read(row).shape[:2] for row in rows.tolist()]
+    return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
 
 def turned(found: Found, orientation: int, stored: Size) -> Found:

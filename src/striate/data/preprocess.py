@@ -36,6 +36,8 @@ class Preprocessing:
     resize: Resize = "crop"
     crop_fraction: float = 1.0
     fill: int = 0  # grey value of the border that `pad` and `fit` add
+    # of `fit`: a batch is shown up to the next multiple of this beyond its images, cut out of `size`; None: all of it
+    multiple: int | None = None
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
@@ -53,6 +55,12 @@ class Preprocessing:
             raise UsageError(
                 f"size {self.size}, standard deviations {self.std} and crop fraction {self.crop_fraction} must be "
                 "above zero, the last at most 1."
+            )
+
+        if self.multiple is not None and (self.resize != "fit" or self.multiple < 1):
+            raise UsageError(
+                f"multiple {self.multiple} with resize {self.resize!r}: images are shown on canvases of their own "
+                "shape by 'fit' only, and in steps of a pixel or more."
             )
 
     def pixels(self, image: Pixels) -> Pixels:
@@ -136,6 +144,23 @@ class Preprocessing:
         """The `placement` of (B, 2) heights and widths: (B, 4) float32."""
         each = [self.placement(height, width) for height, width in sizes.tolist()]
         return np.array(each, dtype=np.float32).reshape(-1, 4)
+
+    def canvases(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How much of the input each image needs: `size`, or with `multiple` what holds the image.
+
+        Args:
+            sizes: (B, 2) heights and widths.
+
+        Returns:
+            (B, 2) heights and widths. Those of a batch are the largest of its images'; the rest is cut off.
+        """
+        if self.multiple is None:
+            return np.tile(np.array(self.size, dtype=np.int64), (len(sizes), 1))
+        step = self.multiple
+        inner = np.array([self._inner(height, width) for height, width in sizes.tolist()], dtype=np.int64).reshape(
+            -1, 2
+        )
+        return np.minimum(-(-inner // step) * step, self.size)
 
     def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The normalisation as ``pixel * scale + offset``; two (channels,) float32 arrays."""

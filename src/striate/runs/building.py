@@ -48,6 +48,7 @@ FOR = {  # settings that only some tasks read
     "label_smoothing": (Classification.name, Localization.name),
     **dict.fromkeys(("backbone", "regions", "proposals"), (Detection.name,)),
     **dict.fromkeys(("box_loss", "box_form", "heads", "first_epochs"), (Localization.name,)),
+    "by_shape": (Detection.name,),
     "clean_epochs": (Localization.name, Keypoints.name, Detection.name),
     **dict.fromkeys(CLASSIFICATION_ONLY, (Classification.name,)),
 }
@@ -234,6 +235,25 @@ def scene_size(model: str, size: tuple[int, int] | None) -> tuple[str, tuple[int
         whole = (-(-size[0] // step) * step, -(-size[1] // step) * step)
         return ("data" if whole == size else "model"), whole
     return "default", LARGE_SCENE
+
+
+def canvas_step(model: str, settings: TrainSettings) -> int | None:
+    """Of what a canvas' sides are multiples: the stride of a detector's coarsest map; None: there is one size for all.
+
+    Raises:
+        UsageError: a detector that takes one size, or images that are not fitted.
+    """
+    if not settings.by_shape:
+        return None
+    architecture = find_detector(model)
+    if architecture.only_size or architecture.built_for_size:
+        raise UsageError(
+            f"--by-shape gives batches of several sizes, and {model} takes one only: leave it out, or take another "
+            "detector, such as strider_s, retinanet, faster_rcnn or detr."
+        )
+    if settings.resize != "fit":
+        raise UsageError(f"--by-shape is for images that keep their shape (--resize fit), not for {settings.resize}.")
+    return max(architecture.stride, architecture.multiple)
 
 
 def build(

@@ -1,6 +1,6 @@
 """Pictures of what a detector learns from: which of its anchors, cells, points or queries answers for which object."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,7 @@ def explain_targets(
         raise UsageError(f"the truth of {dataset.name} is for {dataset.task}: nothing in it has a place.")
     detector, preprocessing, dataset = _detector(model, backbone, dataset)
     rows = spread(dataset, split(dataset).of(split_name), count, seed)
+    preprocessing = replace(preprocessing, multiple=None)  # all in one batch
     batches = Loader(dataset, rows, preprocessing, batch=len(rows), seed=seed, shuffle=False)
     batch = next(batches.epoch(0))
     torch.manual_seed(seed)

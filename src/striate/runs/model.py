@@ -223,8 +223,7 @@ class Model:
             if chunk.pixels:
                 names += chunk.names
                 sizes += chunk.sizes
-                pixels = self.card.preprocessing.normalise(np.stack(chunk.pixels))
-                parts.append(self.predict_tensor(torch.from_numpy(pixels), sizes=chunk.sizes))
+                parts.append(self._predict_chunk(chunk))
         if failed:
             warnings.warn(f"{len(failed)} inputs could not be read; `failed` names them", stacklevel=2)
         return Predictions(
@@ -261,6 +260,18 @@ class Model:
         if found.failed:
             warnings.warn(f"{len(found.failed)} inputs could not be read; `failed` names them", stacklevel=2)
         return found
+
+    def _predict_chunk(self, chunk: _Chunk) -> Annotations:
+        """Predict what was read, each image on the canvas that it would have alone."""
+        preprocessing = self.card.preprocessing
+        canvases, group = np.unique(preprocessing.canvases(np.array(chunk.sizes)), axis=0, return_inverse=True)
+        parts: list[Annotations] = []
+        for number, (height, width) in enumerate(canvases.tolist()):
+            rows = np.flatnonzero(group.reshape(-1) == number).tolist()
+            pixels = preprocessing.normalise(np.stack([chunk.pixels[row][:height, :width] for row in rows]))
+            parts.append(self.predict_tensor(torch.from_numpy(pixels), sizes=[chunk.sizes[row] for row in rows]))
+        order = np.argsort(group.reshape(-1), kind="stable").argsort()
+        return parts[0] if len(parts) == 1 else concatenate(parts).select(torch.from_numpy(order))
 
     @torch.inference_mode()
     def predict_tensor(self, images: Tensor, *, sizes: Sequence[tuple[int, int]] | None = None) -> Annotations:

@@ -34,6 +34,7 @@ from striate.runs.building import (
     SMALL_BACKBONE,
     SMALL_SCENE,
     build,
+    canvas_step,
     check_labels,
     check_truths,
     choose_detector,
@@ -219,6 +220,7 @@ def prepare(
             resize=settings.resize if settings.resize != "auto" else "crop",
             crop_fraction=expected.crop_fraction if expected else 1.0 if max(size) <= SMALL else 0.875,
             interpolation="bicubic" if settings.interpolation == "bicubic" else "bilinear",
+            multiple=canvas_step(settings.model, settings),
         )
         preprocessing = _normalised(fitted(plain), settings.normalise, expected, dataset, splits.indices["train"])
 

@@ -215,6 +215,7 @@ def introduce(prepared: Prepared, display: Display) -> None:
     if prepared.skipped:
         display.say(f"Skipped {len(prepared.skipped)} bad files, the first: {prepared.skipped[0].source}.")
     shape = "x".join(map(str, (*prepared.preprocessing.size, prepared.preprocessing.channels)))
+    shape += " at most, by shape" * settings.by_shape
     around = f" around {settings.backbone}" if settings.backbone != "auto" else ""
     network = f"Model: {settings.model}{around}, {prepared.parameters:,} parameters, input {shape}"
     if settings.transfer == "auto":

@@ -58,6 +58,8 @@ class DetectorArchitecture:
     only_backbone: bool = False  # the paper's design allows no other
     only_size: bool = False  # it takes images of that size only
     multiple: int = 32  # height and width of an input are multiples of it
+    stride: int = 32  # of its coarsest map, in pixels
+    built_for_size: bool = False  # it can be built for other sizes, and then takes images of that size only
     regions: Literal["none", "proposed", "given"] = "none"  # of a two-stage one: by its own network, or from outside
     origins: Mapping[str, Origin] = field(default_factory=dict[str, Origin])  # with the published backbone
 
@@ -93,6 +95,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         size=(448, 448),
         classes=20,
         multiple=64,
+        built_for_size=True,
     ),
     "yolo": DetectorArchitecture(
         build=partial(yolo.build, "yolo"),
@@ -100,6 +103,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet18",
         size=(224, 224),
         classes=20,
+        built_for_size=True,
     ),
     # Liu et al. 2016
     "ssd300": DetectorArchitecture(
@@ -128,6 +132,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         size=(192, 192),
         classes=80,
         multiple=1,
+        built_for_size=True,
     ),
     # Lin et al. 2017
     "retinanet": DetectorArchitecture(
@@ -136,6 +141,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        stride=128,
         origins=retinanet.ORIGINS["retinanet"],
     ),
     "retinanet_v2": DetectorArchitecture(
@@ -144,6 +150,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        stride=128,
         origins=retinanet.ORIGINS["retinanet_v2"],
     ),
     # Carion et al. 2020
@@ -172,6 +179,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        stride=128,
         origins=fcos.ORIGINS,
     ),
     # Tan, Pang, Le 2020
@@ -181,6 +189,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="efficientnet_b0",
         size=(512, 512),
         classes=90,
+        stride=128,
     ),
     "efficientdet_d1": DetectorArchitecture(
         build=partial(efficientdet.build, "efficientdet_d1"),
@@ -188,6 +197,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="efficientnet_b1",
         size=(640, 640),
         classes=90,
+        stride=128,
     ),
     "efficientdet_d2": DetectorArchitecture(
         build=partial(efficientdet.build, "efficientdet_d2"),
@@ -195,6 +205,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="efficientnet_b2",
         size=(768, 768),
         classes=90,
+        stride=128,
     ),
     # Ren et al. 2015, He et al. 2016, Lin et al. 2017
     "faster_rcnn": DetectorArchitecture(
@@ -203,6 +214,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=90,
+        stride=64,
         regions="proposed",
         origins=faster_rcnn.ORIGINS,
     ),
@@ -264,6 +276,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet101",
         size=(800, 1344),
         classes=80,
+        stride=64,
         regions="proposed",
     ),
     "rfcn": DetectorArchitecture(
@@ -296,6 +309,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        stride=64,
         regions="proposed",
     ),
     "faster_rcnn_dcnv2": DetectorArchitecture(
@@ -304,6 +318,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet50",
         size=(800, 1344),
         classes=80,
+        stride=64,
         regions="proposed",
     ),
     # Zhou et al. 2019
@@ -313,6 +328,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="resnet18",
         size=(512, 512),
         classes=80,
+        stride=128,
     ),
     # Law and Deng 2018
     "cornernet": DetectorArchitecture(
@@ -321,6 +337,7 @@ DETECTORS: dict[str, DetectorArchitecture] = {
         backbone="hourglass104",
         size=(512, 512),  # published with 511, whose maps have the same sizes
         classes=80,
+        stride=128,
     ),
 }
 
