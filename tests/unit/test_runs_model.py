@@ -1,6 +1,7 @@
 """A trained model takes images of every kind, and lists what it cannot take."""
 
 import warnings
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from striate.core.instances import HIDDEN, VISIBLE, InstanceSets, Skeleton
 from striate.data.images import read_image
 from striate.data.preprocess import Preprocessing
 from striate.errors import DataError
 from striate.models.catalog import create
-from striate.runs.model import Model, pixels_of
+from striate.runs.model import Model, Predictions, pixels_of
 from striate.runs.model_file import Card
 from striate.tasks.classification import Classification
 
@@ -116,3 +118,26 @@ def test_what_it_cannot_take_is_listed(source: Any, words: str) -> None:
     found = model().predict([source, RGB])
     assert len(found) == 1
     assert words in found.failed[0].error
+
+
+def test_a_person_reads_the_points_by_their_names() -> None:
+    points = torch.tensor([[[1.0, 2, VISIBLE], [30.25, 4, HIDDEN]]])
+    found = Predictions(
+        model="m",
+        classes=("face",),
+        sources=("a.png",),
+        sizes=((8, 8),),
+        annotations=InstanceSets(
+            offsets=torch.tensor([0, 1]),
+            boxes=torch.tensor([[1.0, 2, 30.25, 4]]),
+            labels=torch.tensor([0]),
+            scores=torch.tensor([0.5]),
+            keypoints=points,
+        ),
+        skeleton=Skeleton(names=("left eye", "nose"), flips=(0, 1)),
+    )
+    line = "face 0.5000\t1.0 2.0 30.2 4.0\tleft eye 1.0 2.0\tnose 30.2 4.0 hidden"
+    assert [row.lines() for row in found] == [[line]]
+    assert found[0].lines() == [line]
+    unnamed = replace(found, skeleton=None)
+    assert unnamed[0].lines() == [line.replace("left eye", "1").replace("nose", "2")]

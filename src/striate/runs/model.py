@@ -20,7 +20,7 @@ from torch import Tensor
 
 from striate.core.annotations import Annotations, Classification, Classifications, concatenate
 from striate.core.batch import Batch
-from striate.core.instances import Instances, InstanceSets, Skeleton
+from striate.core.instances import HIDDEN, Instances, InstanceSets, Skeleton
 from striate.data.images import IMAGE_SUFFIXES, decode, from_picture, quiet, read_image
 from striate.data.preprocess import Pixels, Preprocessing
 from striate.errors import DataError, UsageError
@@ -49,6 +49,7 @@ class Prediction:
     size: tuple[int, int]  # height, width of the image as it was
     annotation: Classification | Instances  # boxes and points in pixels of the image as it was
     classes: tuple[str, ...]
+    skeleton: Skeleton | None = None  # of the keypoints
 
     @property
     def instances(self) -> Instances:
@@ -83,13 +84,21 @@ class Prediction:
         return [(self.classes[int(label)], float(score)) for score, label in zip(scores, labels, strict=True)]
 
     def lines(self) -> list[str]:
-        """For a person: the three most probable classes; or a line per object with its class, score and box."""
+        """For a person: the three most probable classes; or a line per object: class, score, box, named points."""
         if isinstance(self.annotation, Classification):
             return ["\t".join(f"{name} {score:.4f}" for name, score in self.top(3))]
         return [
-            f"{row['class']} {row['score']:.4f}\t" + " ".join(f"{side:.1f}" for side in row["box"])
+            f"{row['class']} {row['score']:.4f}\t" + " ".join(f"{side:.1f}" for side in row["box"]) + self._points(row)
             for row in self._annotations()
         ] or ["nothing found"]
+
+    def _points(self, row: dict[str, Any]) -> str:
+        points: list[list[float]] = row.get("keypoints", [])
+        names = [str(number) for number in range(1, len(points) + 1)] if self.skeleton is None else self.skeleton.names
+        return "".join(
+            f"\t{name} {x:.1f} {y:.1f}{' hidden' if seen == HIDDEN else ''}"
+            for name, (x, y, seen) in zip(names, points, strict=bool(points))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``striate.predictions/1``."""
@@ -143,12 +152,18 @@ class Predictions(Sequence[Prediction]):
         if isinstance(index, slice):
             return tuple(self[row] for row in range(*index.indices(len(self))))
         return Prediction(
-            source=self.sources[index], size=self.sizes[index], annotation=self.annotations[index], classes=self.classes
+            source=self.sources[index],
+            size=self.sizes[index],
+            annotation=self.annotations[index],
+            classes=self.classes,
+            skeleton=self.skeleton,
         )
 
     def __iter__(self) -> Iterator[Prediction]:
         for source, size, annotation in zip(self.sources, self.sizes, self.annotations, strict=True):
-            yield Prediction(source=source, size=size, annotation=annotation, classes=self.classes)
+            yield Prediction(
+                source=source, size=size, annotation=annotation, classes=self.classes, skeleton=self.skeleton
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The ``striate.predictions/1`` document."""
