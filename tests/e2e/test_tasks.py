@@ -12,10 +12,13 @@ from commands import Cli
 from PIL import Image
 
 import striate
+from striate.core.batch import Batch
 from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays
 from striate.data.formats import coco
 from striate.data.open import open_dataset
+from striate.runs.detecting import details
+from striate.tasks.detection import Detection
 
 PLAIN = ["--precision", "float32", "--no-channels-last", "--workers", 1]
 PARTS = {"train": 12, "val": 6, "test": 6}
@@ -68,6 +71,31 @@ def test_a_detector_is_trained_evaluated_and_reported(cli: Cli, detector: Path) 
     report = (detector / "report.html").read_text()
     assert "Worst images" in report
     assert "Precision over recall" in report
+
+
+def test_the_thresholds_cost_no_pass_over_the_images(
+    cli: Cli, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each validation image is looked at once in an epoch; the thresholds are those of a pass of their own."""
+    seen: list[int] = []
+    predict = Detection.predict
+
+    def counted(task: Detection, batch: Batch) -> InstanceSets:
+        seen.extend(batch.indices.tolist())
+        return predict(task, batch)
+
+    monkeypatch.setattr(Detection, "predict", counted)
+    given = ["--model", "ssd", "--backbone", "mobilenet_v3_small", "--epochs", 2, "--batch", 4, *PLAIN]
+    found = cli("train", scenes, *given, "--out", tmp_path / "run")
+    assert found.code == 0, found.err
+    assert "by class: the best F1 on val" in found.err
+    validation = open_dataset(scenes).splits["val"].tolist()
+    assert [seen.count(row) for row in validation] == [2] * len(validation)
+    again = striate.evaluate(tmp_path / "run", split="val", quiet=True)
+    assert isinstance(again.predictions, InstanceSets)
+    assert isinstance(again.truths, InstanceSets)
+    chosen = details(again.predictions, again.truths, again.classes, None).thresholds
+    assert striate.load(tmp_path / "run").card.task["thresholds"] == pytest.approx(chosen)
 
 
 def test_a_person_reads_the_evaluation(cli: Cli, detector: Path) -> None:

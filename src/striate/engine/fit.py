@@ -36,6 +36,7 @@ from striate.engine.optimizers import (
 )
 from striate.engine.precision import Precision
 from striate.errors import DivergedError, InterruptedRunError, OutOfMemoryError, UsageError
+from striate.metrics.metric import Metric
 from striate.tasks.task import Task
 
 CHECK_EVERY = 25  # steps between looks at the loss on a GPU, where each look waits for the device
@@ -264,7 +265,7 @@ def fit(
     store: Store | None = None,
     resume: State | None = None,
     epoch_start: State | None = None,
-    on_best: Callable[[Task, Best], None] | None = None,
+    on_best: Callable[[Task, Best, Metric], None] | None = None,
     watched: Mapping[str, Batches] = MappingProxyType({}),
     groups: Sequence[LearningGroup] = (),
     stop: Callable[[], bool] = lambda: False,
@@ -284,7 +285,8 @@ def fit(
         store: where states are kept; None keeps none.
         resume: the state to go on from.
         epoch_start: the state at the start of its epoch, which the guard goes back to.
-        on_best: called with the task and its metrics after each epoch that is the best so far.
+        on_best: called after each epoch that is the best so far with the task, its metrics, and the metric that they
+            were computed by, which may have more to say.
         groups: which parameters learn, in which epochs and how fast; without, all do throughout. Where some stop for
             others, the course of the learning rate begins again; patience counts once all have begun.
         watched: more splits to measure after each epoch, for the record only.
@@ -479,7 +481,7 @@ def _finish_epoch(
     val: Batches | None,
     watched: Mapping[str, Batches],
     log: Log,
-    on_best: Callable[[Task, Best], None] | None,
+    on_best: Callable[[Task, Best, Metric], None] | None,
 ) -> None:
     """Measure the epoch, keep it if it is the best, move on."""
     position = run.position
@@ -487,11 +489,13 @@ def _finish_epoch(
     number = position.epoch + 1
     text = f"epoch {number:>3}/{run.settings.epochs}  loss {mean_loss:.4f}"
     splits = {**({} if val is None else {"val": val}), **watched}
+    gauges: dict[str, Metric] = {}
     measured: dict[str, dict[str, float]] = {}
     if splits:
         distributed.share_buffers(run.averaged)
         try:
-            measured = {name: evaluate(run.averaged, batches).metric.compute() for name, batches in splits.items()}
+            gauges = {name: evaluate(run.averaged, batches).metric for name, batches in splits.items()}
+            measured = {name: metric.compute() for name, metric in gauges.items()}
         except DivergedError as error:
             if run.last_batch is None:
                 raise
@@ -506,7 +510,7 @@ def _finish_epoch(
             position.best = Best(epoch=number, value=value, metrics=metrics)
             position.waited = 0
             if on_best is not None:
-                on_best(run.averaged, position.best)
+                on_best(run.averaged, position.best, gauges["val"])
         elif run.all_begun:
             position.waited += 1
         text += f"  val loss {metrics['loss']:.4f}" if "loss" in metrics else ""

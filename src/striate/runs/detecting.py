@@ -3,8 +3,7 @@
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from numpy.typing import NDArray
 
 from striate.core.batch import Batch
 from striate.core.instances import InstanceSets
+from striate.metrics.coco import DetectionMetric
 from striate.metrics.detection import PrecisionRecall, best_f1, confusion, precision_recall
 from striate.metrics.tide import Mistakes, mistakes
 from striate.metrics.voc import VocMetric
-from striate.runs.model_file import read_model, write_model
-from striate.tasks.detection import Detection
 from striate.tasks.task import Task
 
 UNMEASURED = 0.5  # threshold of a class that had no right prediction to choose one by
@@ -87,19 +85,9 @@ def choose(curves: Sequence[PrecisionRecall], classes: tuple[str, ...]) -> tuple
     return tuple(UNMEASURED if row["threshold"] is None else float(row["threshold"]) for row in found)
 
 
-def store_thresholds(path: Path, predictions: InstanceSets, truths: InstanceSets) -> tuple[float, ...]:
-    """Choose each class' threshold by these predictions and write it into a model file.
-
-    Args:
-        path: the model file of a detector.
-        predictions: the model's, on images that it was not trained on.
-        truths: of these images.
-    """
-    task, card = read_model(path)
-    assert isinstance(task, Detection)
-    task.thresholds = choose(precision_recall(predictions, truths, len(card.classes)), card.classes)
-    write_model(path, task, replace(card, task=task.to_json()))
-    return task.thresholds
+def thresholds_by(metric: DetectionMetric, classes: tuple[str, ...]) -> tuple[float, ...]:
+    """Each class' threshold, by what a metric gathered on images that the model was not trained on."""
+    return choose(precision_recall(*metric.whole(), len(classes)), classes)
 
 
 @torch.inference_mode()

@@ -17,7 +17,6 @@ import torch
 
 from striate.config import Resolved, TrainSettings
 from striate.core.batch import Batch
-from striate.core.instances import InstanceSets
 from striate.data.dataset import Skipped
 from striate.data.preprocess import Preprocessing
 from striate.engine import distributed, precision
@@ -26,13 +25,15 @@ from striate.engine.checkpoint import Store
 from striate.engine.fit import Best, Fitted, fit, out_of_memory
 from striate.engine.log import Display, Log, Sink
 from striate.errors import InterruptedRunError, UsageError
+from striate.metrics.coco import DetectionMetric
+from striate.metrics.metric import Metric
 from striate.models.stages import CLASSIFIER, parameter_stages
 from striate.runs.checkpoints import licence_of
-from striate.runs.detecting import store_thresholds
+from striate.runs.detecting import thresholds_by
 from striate.runs.evaluate import evaluate_run, headline_split
 from striate.runs.finetune import frozen_stages, schedule_table
 from striate.runs.folder import RunFolder, new_run, refuse_taken, versions, write_settings
-from striate.runs.model_file import Card, write_model
+from striate.runs.model_file import Card, read_card, write_model
 from striate.runs.page import write_page
 from striate.runs.prepare import (
     Prepared,
@@ -46,7 +47,6 @@ from striate.runs.prepare import (
 )
 from striate.runs.tensorboard import TensorBoard, require_tensorboard
 from striate.runs.transfer import decide, fit_on_features, refuse_processes, settle_features
-from striate.tasks.detection import Detection
 from striate.tasks.task import Task
 
 RESULT_SCHEMA = "striate.run/1"
@@ -280,10 +280,13 @@ def _fit(
         display.say("All epochs are done." if over else f"Resuming at epoch {epoch + 1}, step {step + 1}.")
     card = _card(prepared)
 
-    def keep(task: Task, best: Best) -> None:
+    def keep(task: Task, best: Best, metric: Metric) -> None:
         if rank == 0:
             metrics = {"split": "val", "epoch": best.epoch, "values": best.metrics}
-            write_model(run.model, task, replace(card, metrics=metrics))
+            document = card.task
+            if isinstance(metric, DetectionMetric):
+                document = document | {"thresholds": list(thresholds_by(metric, card.classes))}
+            write_model(run.model, task, replace(card, metrics=metrics, task=document))
 
     try:
         with _locked(run.path), _strict(settings.deterministic), _stop_signals() as stop:
@@ -360,8 +363,10 @@ def _finish(
 ) -> Run:
     """Measure the kept weights, write the report, and say how it went."""
     split = headline_split(prepared.splits)
-    if isinstance(prepared.task, Detection) and len(prepared.splits.indices.get("val", ())):
-        _choose_thresholds(run, prepared, display)
+    thresholds: list[float] | None = read_card(run.model).task.get("thresholds")
+    if thresholds is not None:
+        low, high = min(thresholds), max(thresholds)
+        display.say(f"Shown from a score of {low:.2f} to {high:.2f} on, by class: the best F1 on val.")
     evaluation = evaluate_run(run, prepared, split=split, display=display)
     best: dict[str, Any] = {"epoch": fitted.epochs, "split": "none", "metrics": {}}
     if fitted.best is not None:
@@ -398,18 +403,6 @@ def _finish(
     )
     display.say(f"Run: {run.path}  report: {run.report}")
     return finished
-
-
-def _choose_thresholds(run: RunFolder, prepared: Prepared, display: Display) -> None:
-    """Keep in the model file from which score on each class is shown, chosen on the validation images."""
-    found = evaluate_run(run, prepared, split="val", display=display)
-    assert isinstance(found.predictions, InstanceSets)
-    assert isinstance(found.truths, InstanceSets)
-    if distributed.rank() == 0:
-        thresholds = store_thresholds(run.model, found.predictions, found.truths)
-        low, high = min(thresholds), max(thresholds)
-        display.say(f"Shown from a score of {low:.2f} to {high:.2f} on, by class: the best F1 on val.")
-    distributed.barrier()
 
 
 def _data_card(prepared: Prepared) -> dict[str, Any]:
