@@ -4,11 +4,14 @@ Non-maximum suppression keeps one of the boxes; this averages those that agree a
 many windows that say the same outvote one that is sure. Letters: N boxes.
 """
 
+from heapq import heapify, heappop, heappush
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.core.instances import Instances
-from striate.ops.boxes import iou
 
 APART = 0.5  # pairs that match worse than this are two objects
 
@@ -45,20 +48,44 @@ def accumulate(boxes: Tensor, scores: Tensor, labels: Tensor, *, apart: float = 
 
 
 def _merged(boxes: Tensor, scores: Tensor, apart: float) -> tuple[Tensor, Tensor]:
-    """The boxes of one class, merged, and their summed confidences."""
-    while len(boxes) > 1:
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        diagonals = (boxes[:, 2:] - boxes[:, :2]).norm(dim=1).clamp(min=1e-6)
-        worse = torch.cdist(centres, centres) / ((diagonals[:, None] + diagonals) / 2) + 1 - iou(boxes, boxes)
-        worse.fill_diagonal_(torch.inf)
-        best = int(worse.argmin())
-        one, other = best // len(boxes), best % len(boxes)
-        if float(worse[one, other]) > apart:
-            break
-        pair = torch.tensor([one, other])
-        weight = scores[pair].sum()
-        box = (boxes[pair] * scores[pair][:, None]).sum(0) / weight.clamp(min=1e-12)
-        rest = torch.ones(len(boxes), dtype=torch.bool)
-        rest[pair] = False
-        boxes, scores = torch.cat((boxes[rest], box[None])), torch.cat((scores[rest], weight[None]))
-    return boxes, scores
+    """The boxes of one class, merged, and their summed confidences; time and memory grow with N^2 log N.
+
+    All pairs that match lie in a heap, the best on top. A merged box is a new one, whose pairs with all others come to
+    the heap; pairs of a box that is merged already are passed over when they come up. Of pairs that match equally the
+    older boxes go first.
+    """
+    count = len(boxes)
+    places, weights = np.zeros((2 * count, 4)), np.zeros(2 * count)  # of boxes, then of merged ones: N - 1 at most
+    places[:count], weights[:count] = boxes.numpy(), scores.numpy()
+    alive = np.arange(2 * count) < count
+    heap: list[tuple[float, int, int]] = []
+    for row in range(1, count):
+        heap += _pairs(places, row, np.arange(row), apart)
+    heapify(heap)
+    while heap:
+        _, one, other = heappop(heap)
+        if not (alive[one] and alive[other]):
+            continue
+        alive[[one, other]] = False
+        pair = weights[[one, other]]
+        places[count] = pair @ places[[one, other]] / max(pair.sum(), 1e-12)
+        weights[count] = pair.sum()
+        for match in _pairs(places, count, np.flatnonzero(alive), apart):
+            heappush(heap, match)
+        alive[count] = True
+        count += 1
+    return torch.from_numpy(places[alive]).to(boxes.dtype), torch.from_numpy(weights[alive]).to(scores.dtype)
+
+
+def _pairs(
+    places: NDArray[np.float64], row: int, others: NDArray[np.int64], apart: float
+) -> list[tuple[float, int, int]]:
+    """How badly the box ``row`` matches each of ``others``, both numbers; those that match worse than ``apart`` not."""
+    box, rest = places[row], places[others]
+    centres = np.hypot(*((box[:2] + box[2:] - rest[:, :2] - rest[:, 2:]) / 2).T)
+    diagonals = [np.maximum(np.hypot(*(each[..., 2:] - each[..., :2]).T), 1e-6) for each in (box, rest)]
+    inner = np.maximum(np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2]), 0).prod(1)
+    areas = [np.prod(np.maximum(each[..., 2:] - each[..., :2], 0), axis=-1) for each in (box, rest)]
+    shared = inner / np.maximum(areas[0] + areas[1] - inner, 1e-12)
+    worse = centres / ((diagonals[0] + diagonals[1]) / 2) + 1 - shared
+    return [(float(worse[k]), int(others[k]), row) for k in np.flatnonzero(worse <= apart)]
