@@ -65,6 +65,7 @@ def command(
     from striate.runs.pictures import save_annotated
     from striate.runs.sliding import predict_sliding
     from striate.runs.video import is_video
+    from striate.runs.writing import check_writable
 
     if write is not None and out is None:
         raise UsageError(f"--write {write} needs a folder to write to: give --out DIR.")
@@ -83,6 +84,9 @@ def command(
     if track or every > 1:
         raise UsageError(f"--{'track' if track else 'every'} is for videos, and {sources[0]} is none.")
     inputs = expand(sources)
+    if write is not None and out is not None:
+        names = [str(source) if isinstance(source, str | Path) else f"image {n}" for n, source in enumerate(inputs)]
+        check_writable(names, out, write, task=loaded.task.name)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # what failed is listed below
         if slide is not None:
             found = predict_sliding(loaded, inputs, scales=_scales(slide))
@@ -94,7 +98,7 @@ def command(
         files = save_annotated(found, inputs, out)
         click.echo(f"Wrote {len(files)} pictures to {out}.", err=True)
         if write is not None:
-            _write(loaded, found, out, write)
+            _write(found, out, write)
     if as_json:
         print_json(found.to_json())
     else:
@@ -113,12 +117,11 @@ def _scales(text: str) -> list[float]:
         raise UsageError(f"--slide {text!r}: expected scales such as 1,1.5,2.") from None
 
 
-def _write(model: "Model", found: "Predictions", out: Path, form: Literal["coco", "yolo", "csv"]) -> None:
+def _write(found: "Predictions", out: Path, form: Literal["coco", "yolo", "csv"]) -> None:
     from striate.core.instances import InstanceSets
     from striate.runs.writing import save_predictions
 
-    if not isinstance(found.annotations, InstanceSets):
-        raise UsageError(f"--write {form} is for objects with places, and {model.path} predicts classes: take --json.")
+    assert isinstance(found.annotations, InstanceSets)  # which is checked before
     saved = save_predictions(
         found.sources, found.sizes, list(found.annotations), found.classes, out, form, skeleton=found.skeleton
     )

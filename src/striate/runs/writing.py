@@ -6,7 +6,7 @@ Letters: M images, N objects of one image, K classes, P keypoints.
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from striate.data.shapes import run_lengths
 from striate.errors import UsageError
 from striate.files import write_text
 from striate.ops.boxes import to_form
+from striate.runs.building import says_where
 
 Form = Literal["coco", "yolo", "csv"]
 FORMS: tuple[Form, ...] = ("coco", "yolo", "csv")
@@ -103,14 +104,40 @@ def save_predictions(
             left_out.append(f"{masked} masks are left out, which {form} has no place for here")
     written = {"coco": _coco, "yolo": _yolo, "csv": _csv}[form](images, list(classes), skeleton)
     files = {folder / name: text for name, text in written.items()}
+    _refuse_existing(files)
+    for file, text in files.items():
+        write_text(file, text)
+    return Saved(files=tuple(files), objects=sum(len(image.objects) for image in images), left_out=tuple(left_out))
+
+
+def check_writable(sources: Sequence[str], folder: Path, form: Form, *, task: str) -> None:
+    """Refuse, before anything is predicted, what `save_predictions` would refuse after it.
+
+    Args:
+        sources: names of the images.
+        folder: of the files.
+        form: of the files.
+        task: of the model.
+
+    Raises:
+        UsageError: a task without places, or one of the files is there already.
+    """
+    if not says_where(task):
+        raise UsageError(f"--write {form} is for objects with places, and this is a model for {task}: take --json.")
+    names = {
+        "coco": ["coco.json", "coco_results.json"],
+        "yolo": ["data.yaml", *(f"labels/{stem}.txt" for stem in stems(sources))],
+        "csv": ["predictions.csv"],
+    }
+    _refuse_existing(folder / name for name in names[form])
+
+
+def _refuse_existing(files: Iterable[Path]) -> None:
     for file in files:
         if file.exists():
             raise UsageError(
                 f"{file} is there already, and nothing is written over: name another folder, or remove it."
             )
-    for file, text in files.items():
-        write_text(file, text)
-    return Saved(files=tuple(files), objects=sum(len(image.objects) for image in images), left_out=tuple(left_out))
 
 
 def stems(sources: Sequence[str]) -> list[str]:
