@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from striate.core.instances import Instances, Polygons, Skeleton
+from striate.core.instances import Instances, InstanceSets, Polygons, Skeleton
 from striate.errors import UsageError
-from striate.runs.writing import FORMS, save_predictions, stems
+from striate.runs.model import Predictions
+from striate.runs.pictures import save_annotated
+from striate.runs.writing import FORMS, check_writable, save_predictions, stems
 
 CLASSES = ["cat", 'dog, "big"', "猫"]
 SIZES = [(100, 200), (50, 50), (30, 40)]
@@ -143,3 +146,29 @@ def test_no_images_make_valid_files(tmp_path: Path, form: str):
 
 def test_names_do_not_collide():
     assert stems(["x/a.jpg", "y/a.png", "A.jpg", "a-2.jpg"]) == ["a", "a-2", "A-3", "a-2-2"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_there_already_is_refused_beforehand(tmp_path: Path, form):
+    check_writable(SOURCES, tmp_path, form, task="detection")
+    save_predictions(SOURCES, SIZES, found(), CLASSES, tmp_path, form)
+    with pytest.raises(UsageError, match="is there already"):
+        check_writable(SOURCES, tmp_path, form, task="detection")
+    with pytest.raises(UsageError, match="this is a model for classification"):
+        check_writable(SOURCES, tmp_path / "other", form, task="classification")
+
+
+def test_pictures_are_named_apart_where_file_systems_do_not_tell_cases_apart(tmp_path: Path):
+    inputs = [tmp_path / "one" / "A.png", tmp_path / "two" / "a.png"]
+    for file in inputs:
+        file.parent.mkdir()
+        Image.new("RGB", (8, 8)).save(file)
+    nothing = Instances(boxes=torch.empty(0, 4), labels=torch.empty(0).long(), scores=torch.empty(0))
+    predicted = Predictions(
+        model="m",
+        classes=("cat",),
+        sources=tuple(map(str, inputs)),
+        sizes=((8, 8), (8, 8)),
+        annotations=InstanceSets.of([nothing, nothing]),
+    )
+    assert [file.name for file in save_annotated(predicted, inputs, tmp_path / "out")] == ["A.png", "a-2.png"]

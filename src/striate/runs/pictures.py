@@ -10,6 +10,7 @@ from striate.core.instances import Skeleton
 from striate.data.preprocess import Pixels
 from striate.files import replacing
 from striate.runs.model import Prediction, Predictions, Source, pixels_of
+from striate.runs.writing import stems
 from striate.viz.draw import draw_classification
 from striate.viz.instances import draw_instances
 
@@ -25,16 +26,12 @@ def save_annotated(found: Predictions, inputs: Sequence[Source], out: Path) -> l
     Returns:
         The files, in the order of the predictions.
     """
-    readable = iter(found)
     failed = {item.source for item in found.failed}
-    taken: set[str] = set()
+    named = [(str(one) if isinstance(one, str | Path) else f"image {n}", one) for n, one in enumerate(inputs)]
+    readable = [(name, source) for name, source in named if name not in failed]
     files: list[Path] = []
-    for number, source in enumerate(inputs):
-        name = str(source) if isinstance(source, str | Path) else f"image {number}"
-        if name in failed:
-            continue
-        prediction = next(readable)
-        file = out / f"{_free(Path(name).stem, taken)}.png"
+    for (name, source), stem, prediction in zip(readable, stems(found.sources), found, strict=True):
+        file = out / f"{stem}.png"
         picture = _drawn(pixels_of(source, name), prediction, found.skeleton)
         with replacing(file) as temporary:
             picture.save(temporary, "PNG")
@@ -47,11 +44,3 @@ def _drawn(image: Pixels, prediction: Prediction, skeleton: Skeleton | None) -> 
     if isinstance(annotation, Classification):
         return draw_classification(image, annotation, prediction.classes)
     return draw_instances(image, annotation, prediction.classes, skeleton=skeleton)
-
-
-def _free(stem: str, taken: set[str]) -> str:
-    name, number = stem, 2
-    while name in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(name)
-    return name
