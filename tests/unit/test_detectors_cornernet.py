@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rectangles import in_quarters
 
 from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets
@@ -146,29 +147,9 @@ def test_the_first_loss_is_near_what_it_says():
     assert 0.6 < total / network.first_loss() < 1.6
 
 
-def _rectangles(side):
-    """Eight images of noise with one to three rectangles, in three colours that are the classes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, 3, side, side, generator=generator) * 0.3
-    truths = []
-    for image in images:
-        boxes, labels = [], []
-        for place in torch.randperm(4, generator=generator)[: int(torch.randint(1, 4, (), generator=generator))]:
-            left, top = int(place) % 2 * side // 2, int(place) // 2 * side // 2
-            width, height = (torch.rand(2, generator=generator) * 0.2 + 0.25).mul(side).long().tolist()
-            label = int(torch.randint(3, (), generator=generator))
-            image[:, top : top + height, left : left + width] -= 1
-            image[label, top : top + height, left : left + width] += 3
-            boxes.append((left, top, left + width, top + height))
-            labels.append(label)
-        truths.append(_objects(*boxes, labels=labels))
-    sizes = torch.tensor([[side, side]]).expand(8, 2)
-    return Batch(images=images, sizes=sizes, truths=InstanceSets.of(truths), indices=torch.arange(8))
-
-
 @pytest.mark.slow  # fifty steps of training
 def test_it_learns_eight_images():
-    network, batch = _network().train(), _rectangles(64)
+    network, batch = _network().train(), in_quarters(64)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     for _ in range(50):
         optimizer.zero_grad()

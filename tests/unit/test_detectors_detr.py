@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rectangles import in_quarters
 
 from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets
@@ -137,30 +138,10 @@ def test_only_a_resnet_is_dilated():
         build("detr_dc5", backbone, classes=2, channels=3, size=(64, 64))
 
 
-def _rectangles(side):
-    """Eight images of noise with one to three rectangles, in three colours that are the classes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, 3, side, side, generator=generator) * 0.3
-    truths = []
-    for image in images:
-        boxes, labels = [], []
-        for place in torch.randperm(4, generator=generator)[: int(torch.randint(1, 4, (), generator=generator))]:
-            left, top = int(place) % 2 * side // 2, int(place) // 2 * side // 2
-            width, height = (torch.rand(2, generator=generator) * 0.2 + 0.25).mul(side).long().tolist()
-            label = int(torch.randint(3, (), generator=generator))
-            image[:, top : top + height, left : left + width] -= 1
-            image[label, top : top + height, left : left + width] += 3
-            boxes.append((left, top, left + width, top + height))
-            labels.append(label)
-        truths.append(_objects(*boxes, labels=labels))
-    sizes = torch.tensor([[side, side]]).expand(8, 2)
-    return Batch(images=images, sizes=sizes, truths=InstanceSets.of(truths), indices=torch.arange(8))
-
-
 @pytest.mark.slow  # 150 steps of training
 def test_it_learns_eight_images():
     network = _network(Spec(width=64, heads=4, hidden=128, encoder=1, decoder=2, queries=10, dropout=0.0)).train()
-    batch = _rectangles(64)
+    batch = in_quarters(64)
     optimizer = torch.optim.AdamW(network.parameters(), 5e-4)
     for _ in range(150):
         optimizer.zero_grad()
