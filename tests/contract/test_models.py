@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from striate.models.backbones import hourglass
 from striate.models.catalog import CATALOG, create, parameters, published
+from striate.models.detectors.catalog import create_backbone
+from striate.models.regressor import Regressor
 
 PATTERNS = (
     "[[CONV 8 -> RELU]*2 -> POOL]*2 -> [FC 16 -> RELU]*1 -> FC",
@@ -256,3 +259,14 @@ def test_the_exported_program_scores_alike_at_any_batch(name):
     for count in (3, 5):
         images = _images(count, _size(name))
         torch.testing.assert_close(program.module()(images), _model(name)(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in (*CATALOG, *hourglass.VARIANTS) if name not in FULL])
+def test_heads_on_the_last_map_leave_no_parameter_without_a_gradient(name):
+    """One that nothing reads would learn nothing, be counted all the same, and stop training by several processes."""
+    channels, *size = CATALOG[name].images if name in CATALOG else (3, 256, 256)
+    with torch.device("meta"):
+        backbone = create_backbone(name, channels=channels, size=tuple(size))
+        network = Regressor(backbone, {"logits": 3, "boxes": 4}, channels=channels, size=tuple(size))
+        sum(said.sum() for said in network(torch.empty(2, channels, *size)).values()).backward()
+    assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []

@@ -77,11 +77,14 @@ class Regressor(nn.Module):
 
 
 def deepest_place(backbone: Backbone) -> tuple[int, Stage]:
-    """The deepest stage that still is a map, with its place among the stages; raises `UsageError`."""
+    """The last stage that still is a map, with its place among the stages; raises `UsageError`.
+
+    Where several have the largest stride it is the last of them: a stage that nothing reads would learn nothing.
+    """
     maps = [(place, stage) for place, stage in enumerate(backbone.stages) if stage.stride]
     if not maps:
         raise UsageError("this network gives no feature maps, so that nothing in it knows where something is.")
-    return max(maps, key=lambda found: found[1].stride)
+    return maps[-1]
 
 
 def _map_size(backbone: Backbone, place: int, channels: int, size: tuple[int, int]) -> tuple[int, int]:
