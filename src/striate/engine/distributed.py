@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from striate.tasks.task import Task
+
 
 class Mergeable(Protocol):
     """Something that can take in its like."""
@@ -107,8 +109,12 @@ def merged(metric: M) -> M:
     return first
 
 
-def wrap(task: nn.Module, device: torch.device) -> nn.Module:
+def wrap(task: Task, device: torch.device) -> nn.Module:
     """The task as the training step calls it: with gradients averaged over the processes where there are several."""
     if world() == 1:
         return task
-    return nn.parallel.DistributedDataParallel(task, device_ids=[device.index] if device.type == "cuda" else None)
+    return nn.parallel.DistributedDataParallel(
+        task,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        find_unused_parameters=not task.reaches_all,
+    )

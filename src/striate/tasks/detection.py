@@ -32,6 +32,7 @@ class Detection(Task):
 
     name = "detection"
     headline = "AP"
+    reaches_all = False  # a backbone may be deeper than the detector reads
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class Task(nn.Module):
     network: nn.Module
     headline: str
     frozen: tuple[str, ...] = ()  # modules of the network that stay in evaluation mode
+    reaches_all: bool = True  # the losses depend on every parameter that learns
 
     def learn(self, parameters: Collection[str]) -> None:
         """Let these parameters of the network learn, and no others.
