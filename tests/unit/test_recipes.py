@@ -7,6 +7,7 @@ import pytest
 from striate.config import resolve
 from striate.errors import UsageError
 from striate.models.catalog import create, native_size
+from striate.models.detectors.catalog import create_detector
 from striate.recipes import read_config, recipes
 
 
@@ -15,9 +16,14 @@ def test_recipe(name: str) -> None:
     resolved = resolve(read_config(name))
     model = resolved.settings.model
     assert resolved.sources["model"] == f"recipe {name}"
-    create(model, classes=10, channels=1, size=native_size(model) or (28, 28))
+    if resolved.settings.task == "detection":
+        score = "AP"
+        create_detector(model, backbone=resolved.settings.backbone, classes=10, channels=3, size=(128, 128))
+    else:
+        score = "error"
+        create(model, classes=10, channels=1, size=native_size(model) or (28, 28))
     header = files("striate.recipes").joinpath(f"{name}.yaml").read_text().split("model:")[0]
-    for word in ("# striate train", "error", "seed", "cores"):
+    for word in ("# striate train", score, "seed", "cores"):
         assert word in header, f"the header of {name} must state command, score, seeds and hardware"
 
 
