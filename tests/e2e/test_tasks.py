@@ -219,6 +219,21 @@ def test_targets_are_drawn(cli: Cli, scenes: Path, tmp_path: Path) -> None:
         assert Path(image["picture"]).is_file()
 
 
+def test_crowds_are_listed_apart_from_objects_that_nothing_answers_for(cli: Cli, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes, tmp_path / "data")
+    for file in (tmp_path / "data").rglob("*.json"):
+        document = json.loads(file.read_text())
+        for annotation in document["annotations"]:
+            annotation["iscrowd"] = 1
+        file.write_text(json.dumps(document))
+    given = ["explain", "fcos", tmp_path / "data", "--targets", "--backbone", "resnet18", "--count", 2]
+    found = cli(*given, "--out", tmp_path / "targets", "--json")
+    assert found.code == 0, found.err
+    assert sum(image["objects"] for image in found.json["images"]) > 0
+    for image in found.json["images"]:
+        assert (image["unanswered"], image["passed_over"]) == (0, image["objects"])
+
+
 @pytest.mark.parametrize(("sample", "headline"), [("scenes-one", "top1_localization"), ("scenes-card", "PCK")])
 def test_tasks_with_a_fixed_number_of_objects(cli: Cli, tmp_path: Path, sample: str, headline: str) -> None:
     coco.save(some(sample), tmp_path / "data")

@@ -18,6 +18,7 @@ from striate.viz.instances import (
     draw_verdicts,
     letters_on,
     luminance,
+    passed_over,
 )
 
 NAMES = ["cat", "a dog with a name that is very much too long for its place", "猫", "\ud800\n", "bird"]
@@ -263,3 +264,14 @@ def test_lines_and_letters_are_as_large_as_the_picture_needs():
     assert x2 - x1 >= 15
     tiny = draw_instances(ground(32, 32), objects([[8, 8, 24, 24]], [0]), ["cat"], side=256)
     assert tiny.size == (256, 256)
+
+
+def test_crowds_and_ignored_objects_are_named_apart_from_what_is_not_answered():
+    true = objects([BOX, [10, 10, 60, 60]], [0, 4], ignore=torch.tensor([False, True]))
+    nothing = Assigned(
+        kind="query", boxes=torch.empty(0, 4), objects=torch.empty(0).long(), levels=torch.empty(0).long()
+    )
+    marked = draw_assigned(ground(), true, nothing, NAMES)
+    plain = draw_assigned(ground(), objects([BOX, [10, 10, 60, 60]], [0, 4]), nothing, NAMES)
+    assert passed_over(true).tolist() == [False, True]
+    assert np.asarray(marked).tobytes() != np.asarray(plain).tobytes()

@@ -58,11 +58,13 @@ def command(
             str(one.objects),
             f"{one.assigned:,} {one.kind}{_plural(one.kind)}",
             str(one.unanswered),
+            str(one.passed_over),
             str(one.picture),
         )
         for one in found
     ]
-    print_table(("image", "objects", "answered by", "unanswered", "picture"), rows, right=("objects", "unanswered"))
+    columns = ("objects", "unanswered", "crowd or ignored")
+    print_table(("image", "objects", "answered by", *columns[1:], "picture"), rows, right=columns)
 
 
 def _plural(word: str) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from striate.data.dataset import Dataset
@@ -21,7 +20,7 @@ from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import read_model
 from striate.runs.samples import denormalised, spread
 from striate.runs.writing import stems
-from striate.viz.instances import draw_assigned
+from striate.viz.instances import draw_assigned, passed_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,8 @@ class Responsible:
     kind: str  # in the detector's own word: "anchor", "cell", ...
     objects: int
     assigned: int  # anchors, cells, ... that answer for an object
-    unanswered: int  # objects that nothing answers for
+    unanswered: int  # objects that are to be learnt, and nothing answers for
+    passed_over: int  # crowds and ignored objects, which teach nothing
     picture: Path
 
 
@@ -83,14 +83,17 @@ def explain_targets(
         file = out / f"{names[id_]}-targets.png"
         with replacing(file) as temporary:
             draw_assigned(pixels, truth, one, dataset.classes).save(temporary, "PNG")
-        answered = len(np.unique(one.objects.numpy()))
+        counted = ~passed_over(truth)
+        answered = torch.zeros_like(counted)
+        answered[one.objects] = True
         found.append(
             Responsible(
                 id=id_,
                 kind=one.kind,
                 objects=len(truth),
                 assigned=len(one.objects),
-                unanswered=len(truth) - answered,
+                unanswered=int((counted & ~answered).sum()),
+                passed_over=int((~counted).sum()),
                 picture=file,
             )
         )

@@ -68,6 +68,13 @@ def luminance(colour: Colour) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def passed_over(true: Instances) -> Tensor:
+    """(N,) bool, on the CPU: objects that are crowds or to be ignored."""
+    none = torch.zeros(len(true), dtype=torch.bool)
+    crowd, ignore = (none if column is None else column.cpu() for column in (true.crowd, true.ignore))
+    return crowd | ignore
+
+
 def draw_instances(
     image: Pixels,
     objects: Instances,
@@ -156,11 +163,11 @@ def draw_verdicts(
     board = _Board(image)
     marks: list[_Mark] = []
     counts = dict.fromkeys(("found", "wrong class", "false alarm", "missed"), 0)
-    passed_over = _passed_over(true)
+    passed: list[bool] = passed_over(true).tolist()
     labels: list[int] = true.labels.tolist()
     taken: set[int] = set(pairs.tolist())
     for row, (box, label) in enumerate(zip(true.boxes.tolist(), labels, strict=True)):
-        if passed_over[row]:
+        if passed[row]:
             marks.append(_Mark(box=box, colour=PASSED_OVER, tag="", ending="", style="thin"))
         elif row not in taken:
             counts["missed"] += 1
@@ -170,7 +177,7 @@ def draw_verdicts(
         if partner < 0:
             counts["false alarm"] += 1
             marks.append(replace(mark, colour=FALSE_ALARM, tag=f"false {mark.tag}"))
-        elif passed_over[partner]:
+        elif passed[partner]:
             marks.append(replace(mark, colour=PASSED_OVER, style="thin"))
         elif labels[partner] == label:
             counts["found"] += 1
@@ -193,7 +200,7 @@ def draw_assigned(image: Pixels, true: Instances, assigned: Assigned, names: Seq
     Each object has a colour of its own, and what answers for it has the same: cells and points are filled, anchors,
     queries and proposals are thin boxes with their centres. With several levels of a pyramid there is one panel for
     each that has a part in it; an object that nothing answers for on that level is dashed. Captions name the level,
-    say how many answer there, and which objects nothing answers for at all.
+    say how many answer there, which objects nothing answers for at all, and which are crowds or ignored.
 
     Args:
         image: (H, W, 1) or (H, W, 3) uint8, the network's input.
@@ -231,8 +238,17 @@ def draw_assigned(image: Pixels, true: Instances, assigned: Assigned, names: Seq
         place = f"level {level}: " if len(levels) > 1 else ""
         captions.append(f"{place}{_number(assigned.kind, len(there))} for {_number('object', len(answered))}")
     labels: list[int] = true.labels.tolist()
-    alone = [f"{one_line(names[label])} #{row + 1}" for row, label in enumerate(labels) if row not in set(owners)]
-    note = f"no {assigned.kind} answers for {', '.join(alone)}" if alone else ""
+    passed: list[bool] = passed_over(true).tolist()
+    lost = [
+        [
+            f"{one_line(names[label])} #{row + 1}"
+            for row, label in enumerate(labels)
+            if row not in set(owners) and passed[row] == aside
+        ]
+        for aside in (False, True)
+    ]
+    words = (f"no {assigned.kind} answers for ", "crowd or ignored: ")
+    note = "; ".join(start + ", ".join(alone) for start, alone in zip(words, lost, strict=True) if alone)
     return _side_by_side(pictures, captions, columns=min(len(pictures), 3), note=note)
 
 
@@ -483,13 +499,6 @@ def _common(places: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
 
 def _finite(numbers: Sequence[float]) -> bool:
     return all(math.isfinite(number) for number in numbers)
-
-
-def _passed_over(true: Instances) -> list[bool]:
-    """Which objects are crowds or to be ignored."""
-    none = torch.zeros(len(true), dtype=torch.bool)
-    crowd, ignore = (none if column is None else column.cpu() for column in (true.crowd, true.ignore))
-    return (crowd | ignore).tolist()
 
 
 def _plural(word: str, count: int) -> str:
