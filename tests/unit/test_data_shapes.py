@@ -51,7 +51,8 @@ def test_polygons_are_those_of_pycocotools_but_for_their_rims(seed: int):
     turn = np.sort(rng.random(12)) * 2 * np.pi
     far = 20 + 30 * rng.random(12)
     ring = np.stack((60 + far * np.cos(turn), 50 + far * np.sin(turn)), axis=1).ravel()
-    theirs = coco.decode(coco.merge(coco.frPyObjects([ring.tolist()], 100, 120))).astype(np.bool_)
+    runs = coco.frPyObjects([ring.tolist()], 100, 120)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    theirs = coco.decode(coco.merge(runs)).astype(np.bool_)
     ours = one(Polygons(rings=(tuple(ring.tolist()),)), PLAIN, (100, 120))
     inner = theirs[1:-1, 1:-1] & theirs[2:, 1:-1] & theirs[:-2, 1:-1] & theirs[1:-1, 2:] & theirs[1:-1, :-2]
     assert ours[1:-1, 1:-1][inner].all()
