@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from striate.core.batch import Batch
 from striate.core.instances import Assigned, Instances
 from striate.errors import UsageError
+from striate.models.weights import ClassRows
 from striate.ops.suppression import Suppression
 
 
@@ -180,6 +181,10 @@ class Detector(nn.Module):
 
     def first_loss(self) -> float:
         """The total loss expected of the untrained network, roughly; far from it, something is wrong."""
+        raise NotImplementedError
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """The layers, by their names, whose outputs are of classes: those that another number of classes changes."""
         raise NotImplementedError
 
 

@@ -7,6 +7,7 @@ checkpoints under a licence that forbids commercial use (SWAG) and those without
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 MINUS_ONE_TO_ONE = ("googlenet_bn", "inception_v3")  # trained by Google on pixels from -1 to 1
 
@@ -81,6 +82,7 @@ class Input:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: Literal["crop", "stretch", "fit"] = "crop"
 
 
 def imagenet_input(model: str, size: tuple[int, int]) -> Input:
@@ -96,6 +98,32 @@ def imagenet_input(model: str, size: tuple[int, int]) -> Input:
         mean, std = (0.5,) * 3, (0.5,) * 3
     return Input(size=size, crop_fraction=0.875, interpolation=interpolation, mean=mean, std=std)
 
+
+def scene_input(
+    size: tuple[int, int],
+    *,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+    resize: Literal["stretch", "fit"] = "fit",
+) -> Input:
+    """What a published detector sees: whole images, normalised like its backbone's unless it has numbers of its own."""
+    return Input(size=size, crop_fraction=1.0, interpolation="bilinear", mean=mean, std=std, resize=resize)
+
+
+# COCO's classes by the numbers of its files, from 0 to 90, and "" for the eleven numbers that no class has.
+# fmt: off
+COCO = (
+    "", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "", "backpack", "umbrella", "", "", "handbag", "tie", "suitcase",
+    "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
+    "surfboard", "tennis racket", "bottle", "", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana",
+    "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "", "dining table", "", "", "toilet", "", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)
+# fmt: on
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     # model, name, file, top-1, top-5, megabytes, resize, crop, interpolation

@@ -11,7 +11,7 @@ that is a 7x7 convolution there, ``(0,)`` a tensor that is (C, 1, 1) here.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.errors import ModelFileError
+from striate.models.official import Input
 
 Names: TypeAlias = tuple[tuple[str, str] | tuple[str, str, tuple[int, ...]], ...]
 PART = re.compile(r"\{(\w+)(\*?)\}")  # of a template
@@ -36,6 +37,52 @@ class Origin:
     # One tensor there that is several of equal size here, one below the other: the template of its name, and those of
     # its parts, which `names` translates.
     stacked: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    input: Input | None = None  # what its published weights were trained to see, where the network's name does not say
+    classes: tuple[str, ...] = ()  # of its published weights, in their order; "" for a number that no class has
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRows:
+    """How the first dimension of a layer's weights counts classes: groups x (before + K + after) x each.
+
+    `groups` are anchors or cells, `before` and `after` what is no class (background first, "no object" last, a cell's
+    boxes), `each` the numbers that are said of a class.
+    """
+
+    groups: int = 1
+    before: int = 0
+    after: int = 0
+    each: int = 1
+
+    def rows(self, classes: int) -> int:
+        """Of a weight for so many classes."""
+        return self.groups * (self.before + classes + self.after) * self.each
+
+    def classes(self, rows: int) -> int:
+        """K of a weight with so many rows."""
+        return rows // (self.groups * self.each) - self.before - self.after
+
+    def carried(self, fresh: Tensor, trained: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """A weight for some classes from that for others.
+
+        Args:
+            fresh: (rows, ...) for the new classes.
+            trained: (other rows, ...) for the old ones.
+            places: of every class that stays, its number among the new and among the old.
+
+        Returns:
+            Like ``fresh``: rows of the classes that stay, and those that are of no class, are the trained ones.
+        """
+        new, old = self._apart(fresh).clone(), self._apart(trained)
+        new[:, : self.before] = old[:, : self.before]
+        if self.after:
+            new[:, -self.after :] = old[:, -self.after :]
+        for here, there in places:
+            new[:, self.before + here] = old[:, self.before + there]
+        return new.flatten(0, 2)
+
+    def _apart(self, weight: Tensor) -> Tensor:
+        return weight.unflatten(0, (self.groups, -1, self.each))
 
 
 def to_ours(tensors: Mapping[str, Tensor], network: nn.Module, origin: Origin) -> dict[str, Tensor]:

@@ -48,6 +48,7 @@ from striate.models.heads.box import (
 )
 from striate.models.heads.rpn import RPN, as_lists
 from striate.models.necks.fpn import FPN
+from striate.models.weights import ClassRows
 from striate.ops.boxes import clip
 from striate.ops.coders import DeltaCoder
 from striate.ops.rois import RoIAlign
@@ -186,6 +187,11 @@ class CascadeRCNN(Detector):
     def first_loss(self) -> float:
         """Logits near 0 of the proposal network and of the stages, and deltas near 0: about a half."""
         return math.log(2) + sum(step.weight for step in self.steps) * math.log(self.classes + 1) + 0.5
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        heads = [(place, head) for place, head in enumerate(self.heads) if isinstance(head, BoxHead)]
+        return {f"heads.{place}.{name}": rows for place, head in heads for name, rows in head.class_layers().items()}
 
     def _stages(
         self, maps: Sequence[Tensor], boxes: list[Tensor], sizes: Tensor

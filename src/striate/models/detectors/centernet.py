@@ -40,6 +40,7 @@ from striate.core.instances import Assigned, Instances
 from striate.models.contract import Backbone, Detector
 from striate.models.heads.point import PointHead
 from striate.models.necks.stride_four import STRIDE, StrideFour
+from striate.models.weights import ClassRows
 from striate.ops.boxes import clip, to_form
 from striate.ops.heatmaps import cell_boxes, draw, peaks, penalty_reduced_focal, radius
 from striate.ops.matching import set_aside, taught
@@ -180,6 +181,10 @@ class CenterNet(Detector):
         cold = self.classes * height * width * 0.1**2 * -math.log(0.9) / OBJECTS
         hot = 0.9**2 * -math.log(0.1)
         return cold + hot + OFFSET * (1 / 2 + 1 / 2) + SIZE * (height + width) / 3
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {f"heads.{place}.heat.last": ClassRows() for place in range(len(self.heads))}
 
 
 def build(backbone: Backbone, *, classes: int, channels: int, size: tuple[int, int]) -> CenterNet:

@@ -44,6 +44,7 @@ from striate.core.instances import Assigned, Instances
 from striate.models.contract import Backbone, Detector
 from striate.models.heads.point import PointHead
 from striate.models.necks.stride_four import STRIDE, StrideFour
+from striate.models.weights import ClassRows
 from striate.nn.conv import ConvNormAct
 from striate.nn.corner_pool import CornerPool, Direction
 from striate.ops.boxes import clip
@@ -258,6 +259,11 @@ class CornerNet(Detector):
         cold = self.classes * height * width * 0.1**2 * -math.log(0.9) / OBJECTS
         hot = 0.9**2 * -math.log(0.1)
         return 2 * (cold + hot) + PUSH * APART + OFFSET * 4 * (1 / 6)
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        corners = [f"heads.{place}.{which}" for place in range(len(self.heads)) for which in ("first", "last")]
+        return {f"{corner}.heat.last": ClassRows() for corner in corners}
 
 
 def pull_and_push(first: Tensor, last: Tensor, images: Tensor, count: int) -> tuple[Tensor, Tensor]:

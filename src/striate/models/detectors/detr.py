@@ -56,7 +56,8 @@ from striate.core.instances import Assigned, Instances
 from striate.errors import UsageError
 from striate.models.backbones import resnet
 from striate.models.contract import Backbone, Detector, Stage, pyramid_stages
-from striate.models.weights import Names, Origin
+from striate.models.official import COCO, scene_input
+from striate.models.weights import ClassRows, Names, Origin
 from striate.nn.attention import Attention
 from striate.ops.boxes import clip, from_form, generalised_iou, to_form
 from striate.ops.matching import assign, set_aside, taught
@@ -305,6 +306,10 @@ class Detr(Detector):
         """
         return len(self.decoder) * (CLASS * math.log(self.classes + 1) + L1 * 2 / 3 + GIOU)
 
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {"head.classify": ClassRows(after=1)}
+
     @staticmethod
     def _truths(batch: Batch) -> "list[Truth]":
         found: list[Truth] = []
@@ -529,10 +534,15 @@ def origins(variant: str) -> dict[str, Origin]:
             "transformer.{stack}.layers.{i}.multihead_attn",
         )
     )
+    seen = scene_input((800, 1066))
     return {
-        "authors": Origin(model=variant.replace("detr", "detr_resnet50"), names=AUTHORS, stacked=stacked),
+        "authors": Origin(
+            model=variant.replace("detr", "detr_resnet50"), names=AUTHORS, stacked=stacked, input=seen, classes=COCO
+        ),
         "transformers": Origin(
             model="facebook/" + variant.replace("detr", "detr-resnet-50").replace("_", "-"),
             names=_transformers("backbone.conv_encoder", "out_proj", "") + _transformers("backbone", "o_proj", "mlp."),
+            input=seen,
+            classes=COCO,
         ),
     }

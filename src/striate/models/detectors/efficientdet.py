@@ -52,6 +52,7 @@ from striate.models.heads.dense import (
     start_small,
 )
 from striate.models.necks.bifpn import LEVELS, BiFPN, normalisation, separable
+from striate.models.weights import ClassRows
 from striate.ops.anchors import Anchors, assigned
 from striate.ops.coders import DeltaCoder
 from striate.ops.losses import focal_of_labels, smooth_l1
@@ -194,6 +195,10 @@ class EfficientDet(Detector):
     def first_loss(self) -> float:
         """What a positive costs at the prior, and the usual deltas of boxes that overlap by half or more."""
         return -ALPHA * (1 - PRIOR) ** GAMMA * math.log(PRIOR) + 1.0
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {"class_net.last.1": ClassRows(groups=ANCHORS.per_place)}
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         maps = self.backbone(images)

@@ -48,6 +48,7 @@ from striate.models.heads.box import (
     sample_regions,
 )
 from striate.models.proposals import Proposer, SelectiveSearch, SlidingWindows
+from striate.models.weights import ClassRows
 from striate.ops.coders import DeltaCoder
 from striate.ops.rois import RoIPool
 from striate.ops.suppression import Suppression
@@ -144,6 +145,10 @@ class FastRCNN(Detector):
     def first_loss(self) -> float:
         """Logits near 0, and deltas near 0 of up to a quarter of the regions: about a half."""
         return math.log(self.classes + 1) + 0.5
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {f"head.{name}": rows for name, rows in self.head.class_layers().items()}
 
 
 def assigned_proposals(proposals: list[Tensor], batch: Batch, sampling: Sampling) -> list[Assigned]:

@@ -69,7 +69,8 @@ from striate.models.heads.box import (
 )
 from striate.models.heads.rpn import RPN, Counts, Proposing, as_lists
 from striate.models.necks.fpn import FPN, names_in_torchvision
-from striate.models.weights import Names, Origin
+from striate.models.official import COCO, scene_input
+from striate.models.weights import ClassRows, Names, Origin
 from striate.ops.anchors import Anchors
 from striate.ops.coders import DeltaCoder
 from striate.ops.rois import RoIAlign, RoIPool
@@ -209,6 +210,10 @@ class FasterRCNN(Detector):
         """Logits near 0 twice, and deltas near 0 where the regions on objects are up to a quarter: about a half."""
         return math.log(2) + math.log(self.classes + 1) + 0.5
 
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {f"head.{name}": rows for name, rows in self.head.class_layers().items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadStages:
@@ -256,6 +261,10 @@ class Conv5Head(RegionHead):
         assert isinstance(backbone, ResNet)
         regions = backbone.stage4(self.pool(maps, boxes))
         return self.predictor(regions.mean(dim=(2, 3)))
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `RegionHead.class_layers`."""
+        return {f"predictor.{name}": rows for name, rows in self.predictor.class_layers().items()}
 
 
 def one_map_anchors(size: tuple[int, int]) -> Anchors:
@@ -359,4 +368,8 @@ _NAMES: Names = (
     *names_in_torchvision(),
 )
 
-ORIGINS = {"torchvision": Origin(model="fasterrcnn_resnet50_fpn", names=_NAMES)}
+ORIGINS = {
+    "torchvision": Origin(
+        model="fasterrcnn_resnet50_fpn", names=_NAMES, input=scene_input((800, 1344)), classes=COCO[1:]
+    )
+}

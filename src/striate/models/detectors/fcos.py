@@ -48,7 +48,8 @@ from striate.models.heads.dense import (
     within,
 )
 from striate.models.necks.fpn import CHANNELS, FPN, names_in_torchvision
-from striate.models.weights import Names, Origin
+from striate.models.official import COCO, scene_input
+from striate.models.weights import ClassRows, Names, Origin
 from striate.ops.anchors import Anchors, assigned
 from striate.ops.boxes import area
 from striate.ops.coders import from_distances, to_distances
@@ -155,6 +156,10 @@ class FCOS(Detector):
         """What a positive costs at the prior, a box of no size in its object, and an undecided centre-ness."""
         return -ALPHA * (1 - PRIOR) ** GAMMA * math.log(PRIOR) + 1 + math.log(2)
 
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {"logits": ClassRows()}
+
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         maps = self.backbone(images)
         return self.neck([maps[place] for place in self.reads])
@@ -240,4 +245,6 @@ _NAMES: Names = (
     ),
 )
 
-ORIGINS: dict[str, Origin] = {"torchvision": Origin(model="fcos_resnet50_fpn", names=_NAMES)}
+ORIGINS: dict[str, Origin] = {
+    "torchvision": Origin(model="fcos_resnet50_fpn", names=_NAMES, input=scene_input((800, 1344)), classes=COCO)
+}

@@ -44,6 +44,7 @@ from striate.models.detectors.fast_rcnn import assigned_proposals
 from striate.models.detectors.faster_rcnn import CODER, SUPPRESSION
 from striate.models.heads.box import FullLayers, Predictor, Sampling, find, region_losses, sample_regions
 from striate.models.proposals import Proposer, SelectiveSearch, SlidingWindows
+from striate.models.weights import ClassRows
 from striate.ops.suppression import Suppression
 
 SIDE, CONTEXT = 227, 16  # pixels of a crop, and of what is around the proposal in it; section 2.1
@@ -146,6 +147,10 @@ class RCNN(Detector):
     def first_loss(self) -> float:
         """Logits near 0, and deltas near 0 of up to a quarter of the crops: about a half."""
         return math.log(self.classes + 1) + 0.5
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {f"predictor.{name}": rows for name, rows in self.predictor.class_layers().items()}
 
 
 def warp(images: Tensor, boxes: Sequence[Tensor], side: int, context: float) -> Tensor:

@@ -51,7 +51,8 @@ from striate.models.heads.dense import (
     predictor,
 )
 from striate.models.necks.fpn import CHANNELS, FPN, Coarser, names_in_torchvision
-from striate.models.weights import Names, Origin
+from striate.models.official import COCO, scene_input
+from striate.models.weights import ClassRows, Names, Origin
 from striate.ops.anchors import Anchors, assigned
 from striate.ops.coders import DeltaCoder
 from striate.ops.losses import BoxLoss, box_loss, focal_of_labels
@@ -174,6 +175,10 @@ class RetinaNet(Detector):
         """What a positive costs at the prior, and the usual deltas of boxes that overlap by half or more."""
         return -ALPHA * (1 - PRIOR) ** GAMMA * math.log(PRIOR) + 1.0
 
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {"logits": ClassRows(groups=ANCHORS.per_place)}
+
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         maps = self.backbone(images)
         return self.neck([maps[place] for place in self.reads])
@@ -212,7 +217,11 @@ _NAMES: Names = (
     ),
 )
 
+_INPUT = scene_input((800, 1344))
+
 ORIGINS: dict[str, dict[str, Origin]] = {
-    "retinanet": {"torchvision": Origin(model="retinanet_resnet50_fpn", names=_NAMES)},
-    "retinanet_v2": {"torchvision": Origin(model="retinanet_resnet50_fpn_v2", names=_NAMES)},
+    "retinanet": {"torchvision": Origin(model="retinanet_resnet50_fpn", names=_NAMES, input=_INPUT, classes=COCO)},
+    "retinanet_v2": {
+        "torchvision": Origin(model="retinanet_resnet50_fpn_v2", names=_NAMES, input=_INPUT, classes=COCO)
+    },
 }

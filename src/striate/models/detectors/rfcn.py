@@ -37,6 +37,7 @@ from striate.models.contract import Backbone, pyramid_stages
 from striate.models.detectors.detr import dilate
 from striate.models.detectors.faster_rcnn import FasterRCNN, ReadStages, one_map_rpn
 from striate.models.heads.box import RegionHead, Sampling
+from striate.models.weights import ClassRows
 from striate.nn.initialise import initialise
 from striate.ops.rois import PositionSensitiveAlign
 
@@ -90,6 +91,10 @@ class VotingHead(RegionHead):
         """As `RegionHead.forward`; all classes share their deltas."""
         logits = self.pool([self.scores(maps[-1])], boxes).mean(dim=(2, 3))
         return logits, self.pool([self.boxes(maps[-1])], boxes).mean(dim=(2, 3))[:, None]
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `RegionHead.class_layers`: a class' maps are one for each bin."""
+        return {"scores": ClassRows(before=1, each=self.pool.bins**2)}
 
 
 def read_dilated(backbone: Backbone, who: str) -> ReadStages:

@@ -62,7 +62,8 @@ from striate.core.batch import Batch
 from striate.core.instances import Assigned, Instances
 from striate.models.backbones.vgg import VGG
 from striate.models.contract import Backbone, Detector, Stage, pyramid_stages
-from striate.models.weights import Names, Origin
+from striate.models.official import COCO, scene_input
+from striate.models.weights import ClassRows, Names, Origin
 from striate.nn.initialise import initialise
 from striate.ops.boxes import clip, from_form, iou
 from striate.ops.coders import DeltaCoder
@@ -430,6 +431,11 @@ class SSD(Detector):
         uneven = 0.0 if self.neck.full is None else 1.5  # measured
         return (1 + NEGATIVES) * (math.log(self.classes + 1) + uneven) + 2.5
 
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        counts = [2 + 2 * len(ratios) for ratios in self.spec.ratios]
+        return {f"head.logits.{place}": ClassRows(groups=count, before=1) for place, count in enumerate(counts)}
+
     def _boxes(self, maps: Sequence[Tensor], images: Tensor) -> list[Tensor]:
         """The default boxes of each map, on the device of ``images``."""
         grids = [(x.shape[2], x.shape[3]) for x in maps]
@@ -479,8 +485,11 @@ _NAMES: Names = (
     ("head.regression_head.module_list.{place}.{p}", "head.deltas.{place}.{p}"),
 )
 
+# torchvision's weights began as the authors', in whose Caffe pixels went from 0 to 255 and had no deviation.
+_INPUT = scene_input((300, 300), mean=(0.48235, 0.45882, 0.40784), std=(1 / 255,) * 3, resize="stretch")
+
 ORIGINS: dict[str, dict[str, Origin]] = {
-    "ssd300": {"torchvision": Origin(model="ssd300_vgg16", names=_NAMES)},
+    "ssd300": {"torchvision": Origin(model="ssd300_vgg16", names=_NAMES, input=_INPUT, classes=COCO[1:])},
     "ssd512": {},
     "ssd": {},
 }

@@ -46,6 +46,7 @@ from striate.core.instances import Assigned, Instances, InstanceSets
 from striate.models.contract import Backbone, Detector, pyramid_stages
 from striate.models.heads.dense import PRIOR, Tower, best_pairs, by_anchor, map_sizes, rows, start_small, within
 from striate.models.necks.pan import PAN
+from striate.models.weights import ClassRows
 from striate.ops.anchors import Anchors, assigned
 from striate.ops.coders import from_distances, to_distances
 from striate.ops.losses import box_loss, distribution_focal, focal_of_labels, quality_focal
@@ -190,6 +191,10 @@ class Strider(Detector):
         a half and the weight of a half; the boxes; and distributions that have a third at 0, and fall.
         """
         return -math.log(PRIOR) / 4 + BOX / 2 + DISTRIBUTION * (math.log(3) + 2 * FALL)
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {"logits": ClassRows()}
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         maps = self.backbone(images)

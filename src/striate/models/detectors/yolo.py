@@ -54,6 +54,7 @@ from striate.core.instances import Assigned, Instances
 from striate.errors import UsageError
 from striate.models.backbones.darknet_yolo import LEAKY
 from striate.models.contract import Backbone, Detector, pyramid_stages
+from striate.models.weights import ClassRows
 from striate.nn.conv import ConvNormAct
 from striate.nn.initialise import initialise
 from striate.ops.boxes import area, clip, from_form, overlap, to_form
@@ -247,6 +248,10 @@ class YOLO(Detector):
         anything, so that no confidence is missing.
         """
         return 3 * (COORDINATES * 4 / 3 + 1)
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `Detector.class_layers`."""
+        return {"head.output": ClassRows(groups=self.head.cells, before=5 * self.head.boxes)}
 
     def _truth(self, batch: Batch) -> Truth:
         """Which cell answers for which object, and what it is to say."""

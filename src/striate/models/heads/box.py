@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from striate.core.instances import Instances
 from striate.models.contract import Backbone
+from striate.models.weights import ClassRows
 from striate.nn.initialise import initialise
 from striate.ops.boxes import at_least, clip, iou
 from striate.ops.coders import DeltaCoder
@@ -54,6 +55,10 @@ class RegionHead(nn.Module):
             (R, K + 1) float32 logits, background first, and (R, K + 1, 4) float32 deltas, or (R, 1, 4) where all
             classes share them.
         """
+        raise NotImplementedError
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `striate.models.contract.Detector.class_layers`."""
         raise NotImplementedError
 
 
@@ -103,6 +108,11 @@ class Predictor(nn.Module):
         """From (R, F) to (R, K + 1) logits and (R, K + 1 or 1, 4) deltas."""
         return self.logits(features).float(), self.deltas(features).float().unflatten(1, (-1, 4))
 
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `striate.models.contract.Detector.class_layers`."""
+        logits = {"logits": ClassRows(before=1)}
+        return logits if self.deltas.out_features == 4 else {**logits, "deltas": ClassRows(before=1, each=4)}
+
 
 class BoxHead(RegionHead):
     """Pooling, layers of the region, and the two siblings.
@@ -122,6 +132,10 @@ class BoxHead(RegionHead):
     def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor], backbone: Backbone) -> tuple[Tensor, Tensor]:
         """As `RegionHead.forward`."""
         return self.predictor(self.body(self.pool(maps, boxes)))
+
+    def class_layers(self) -> dict[str, ClassRows]:
+        """As `RegionHead.class_layers`."""
+        return {f"predictor.{name}": rows for name, rows in self.predictor.class_layers().items()}
 
 
 @dataclass(frozen=True, kw_only=True)
