@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.config import Resolved, TrainSettings
+from striate.config import Resolved
 from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
 from striate.data.images import ImageFiles, has_end, probe
 from striate.data.known import NAMES
@@ -45,6 +45,7 @@ from striate.runs.building import (
     scene_size,
 )
 from striate.runs.checkpoints import expected_input, is_official, is_ours, weights_file
+from striate.runs.detector_weights import input_of, said_by
 from striate.runs.finetune import check_transfer, learning_groups, settle
 from striate.runs.heads import head_groups, settle_heads
 from striate.runs.model_file import read_card, read_model
@@ -170,10 +171,13 @@ def prepare(
     check_truths(dataset, settings.task, np.concatenate(list(splits.indices.values())))
     seen = _look(dataset, splits.indices["train"])
     expected = None
-    if preprocessing is None and not where:
-        resolved, expected = _of_weights(resolved)
+    if preprocessing is None:
+        resolved = _model_of_weights(resolved)
     resolved = _model(resolved, seen)
+    if preprocessing is None:
+        resolved, expected = _of_weights(resolved)
     resolved, size = _size(resolved, seen)
+    settings = resolved.settings
     if settings.channels == "auto":
         resolved = resolved.because("data", channels="1" if seen.grey else "3")
     if settings.resize == "auto" and where:
@@ -194,17 +198,8 @@ def prepare(
         resolved = resolved.because("optimizer", lr=peak_lr(settings))
     if settings.interpolation == "auto":
         resolved = resolved.because("default", interpolation="bilinear")
-    if settings.normalise == "auto" and where:
-        expected = _input_of(settings)
-        if expected is not None and str(expected.channels) == settings.channels:
-            resolved = resolved.because("weights", normalise="checkpoint")
-        else:
-            known = settings.weights not in (None, "none") and settings.channels == "3"
-            resolved = (
-                resolved.because("weights", normalise="imagenet")
-                if known
-                else resolved.because("data", normalise="data")
-            )
+    if settings.normalise == "auto" and expected is not None and str(expected.channels) == settings.channels:
+        resolved = resolved.because("weights", normalise="checkpoint")
     elif settings.normalise == "auto":
         resolved = resolved.because("data", normalise="data")
     if where and settings.clean_epochs == "auto":
@@ -218,7 +213,7 @@ def prepare(
             mean=(0.0,) * channels,
             std=(1.0,) * channels,
             resize=settings.resize if settings.resize != "auto" else "crop",
-            crop_fraction=expected.crop_fraction if expected else 1.0 if max(size) <= SMALL else 0.875,
+            crop_fraction=expected.crop_fraction if expected and not where else 1.0 if max(size) <= SMALL else 0.875,
             interpolation="bicubic" if settings.interpolation == "bicubic" else "bilinear",
             multiple=canvas_step(settings.model, settings),
         )
@@ -434,42 +429,43 @@ def _teacher(path: str, classes: tuple[str, ...], preprocessing: Preprocessing) 
     )
 
 
+def _model_of_weights(resolved: Resolved) -> Resolved:
+    """The model, and a detector's backbone, where they were left open and the weights to start from say them.
+
+    Raises:
+        UsageError: of classification, where they do not say it; weights of several detectors.
+    """
+    settings = resolved.settings
+    if settings.weights in (None, "none"):
+        return resolved
+    if says_where(settings.task):
+        return resolved.because("weights", **said_by(settings))
+    if settings.model != "auto":
+        return resolved
+    if is_official(settings.weights) or not is_ours(file := weights_file(settings.weights)):
+        raise UsageError(f"--weights {settings.weights} does not say which network it is of: name it with --model.")
+    return resolved.because("weights", model=read_card(file).model)
+
+
 def _of_weights(resolved: Resolved) -> tuple[Resolved, Preprocessing | None]:
-    """What follows from the weights to start from: the model, and the images that they were trained to see."""
+    """What follows from the weights to start from: the images that they were trained to see.
+
+    Of a classifier's weights for the backbone of a network that says where, only normalisation and interpolation.
+    """
     settings = resolved.settings
     if settings.weights in (None, "none"):
         return resolved, None
-    if settings.model == "auto":
-        if is_official(settings.weights) or not is_ours(file := weights_file(settings.weights)):
-            raise UsageError(f"--weights {settings.weights} does not say which network it is of: name it with --model.")
-        resolved = resolved.because("weights", model=read_card(file).model)
-        settings = resolved.settings
     assert settings.weights is not None
-    expected = expected_input(settings.model, settings.weights)
+    where = says_where(settings.task)
+    expected, whole = input_of(settings) if where else (expected_input(settings.model, settings.weights), True)
     if expected is None:
         return resolved, None
-    own: dict[str, Any] = {
-        "size": f"{expected.size[0]}x{expected.size[1]}",
-        "channels": str(expected.channels),
-        "resize": expected.resize,
-        "interpolation": expected.interpolation,
-    }
+    own: dict[str, Any] = {"interpolation": expected.interpolation}
+    if whole:
+        own |= {"size": f"{expected.size[0]}x{expected.size[1]}", "channels": str(expected.channels)}
+        own |= {"resize": expected.resize}
     resolved = resolved.because("weights", **{name: own[name] for name in own if getattr(settings, name) == "auto"})
-    if settings.normalise == "auto" and resolved.settings.channels == str(expected.channels):
-        resolved = resolved.because("weights", normalise="checkpoint")
     return resolved, expected
-
-
-def _input_of(settings: TrainSettings) -> Preprocessing | None:
-    """What the weights that a task which says where starts from were trained to see; None where nothing says so."""
-    if settings.weights in (None, "none"):
-        return None
-    assert settings.weights is not None
-    if is_official(settings.weights):
-        name = settings.model if settings.backbone == "auto" else settings.backbone
-        return expected_input(name, settings.weights)
-    file = weights_file(settings.weights)
-    return read_card(file).preprocessing if is_ours(file) else None
 
 
 def _normalised(
