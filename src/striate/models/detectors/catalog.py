@@ -12,7 +12,7 @@ import torch
 from striate.errors import UsageError, did_you_mean
 from striate.models import timm_provider
 from striate.models.backbones import hourglass
-from striate.models.catalog import create, matches
+from striate.models.catalog import CATALOG, create, matches
 from striate.models.contract import Backbone, Detector
 from striate.models.detectors import (
     cascade_rcnn,
@@ -351,6 +351,11 @@ def names(pattern: str | None = None) -> list[str]:
 
 def find_detector(name: str) -> DetectorArchitecture:
     """The detector called ``name``; raises `UsageError` with the nearest real ones."""
+    if name not in DETECTORS and (name in CATALOG or timm_provider.is_timm(name)):
+        raise UsageError(
+            f"{name} is a backbone rather than a detector: give it as --backbone {name}, and a detector as --model "
+            f"(or none; then it is {DEFAULT})."
+        )
     if name not in DETECTORS:
         raise UsageError(
             f"there is no detector {name!r}.{did_you_mean(name, DETECTORS)} There are {', '.join(DETECTORS)}."
