@@ -14,6 +14,8 @@ from striate.config import Resolved, TrainSettings
 from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, Indices
 from striate.data.preprocess import Preprocessing
+from striate.data.transforms.instances import INSTANCE_POLICIES
+from striate.data.transforms.policy import POLICIES
 from striate.errors import DataError, UsageError
 from striate.models.contract import Detector
 from striate.models.detectors.catalog import DEFAULT, DETECTORS, find_detector
@@ -75,6 +77,7 @@ def choose_task(resolved: Resolved, dataset: Dataset) -> Resolved:
         raise UsageError(
             f"--task {task}: the truth of {dataset.name} is for {dataset.task} ({', '.join(fitting)} would do)."
         )
+    _check_policy(resolved.settings.augment, task)
     usual = TrainSettings()
     for name, tasks in FOR.items():
         if task not in tasks and getattr(resolved.settings, name) not in (getattr(usual, name), "none"):
@@ -83,6 +86,17 @@ def choose_task(resolved: Resolved, dataset: Dataset) -> Resolved:
     if resolved.settings.optimizer == "sgd":
         free.pop("lr", None)  # which is for Adam
     return resolved.because("data", task=task).because("task", **free)
+
+
+def _check_policy(text: str, task: str) -> None:
+    """Raise `UsageError` where an augmentation exists, but only for other tasks."""
+    name = text.partition("(")[0].strip()
+    own, others = (INSTANCE_POLICIES, POLICIES) if says_where(task) else (POLICIES, INSTANCE_POLICIES)
+    if name in others and name not in own:
+        tasks = [other for other in TASKS if says_where(other) != says_where(task)]
+        raise UsageError(
+            f"--augment {name} is for {', '.join(tasks)}, and this is {task}, which takes {', '.join(own)}."
+        )
 
 
 def check_truths(dataset: Dataset, task: str, rows: Indices) -> None:
