@@ -170,7 +170,7 @@ class TrainSettings:
     clean_epochs: int | Auto = setting(
         "auto",
         "training",
-        "last epochs without mosaic, mixup and copy-paste, where objects have places; auto: a tenth of them",
+        "last epochs without mosaic, mixup and copy-paste, of objects; auto: a tenth, and one of five to nine",
         low=0,
     )
     clip: float = setting(0.0, "training", "largest gradient norm; 0: not clipped", low=0)

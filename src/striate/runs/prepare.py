@@ -56,6 +56,7 @@ from striate.tasks.task import Task
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
 DEFAULT_SIZE = 64  # input size where images differ in size and the model is for small ones
+FEW_EPOCHS = 5  # from here on the last one is clean; of fewer all are needed to learn at all
 PROBED = 200  # images looked at for their size and colour
 MEASURED = 2000  # images whose mean and standard deviation normalise the input
 
@@ -203,7 +204,7 @@ def prepare(
     elif settings.normalise == "auto":
         resolved = resolved.because("data", normalise="data")
     if where and settings.clean_epochs == "auto":
-        resolved = resolved.because("default", clean_epochs=settings.epochs // 10)
+        resolved = resolved.because("default", clean_epochs=usual_clean_epochs(settings.epochs))
     settings = resolved.settings
     channels = 1 if settings.channels == "1" else 3
     if preprocessing is None:
@@ -319,6 +320,11 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
         rank=distributed.rank(),
         world=distributed.world(),
     )
+
+
+def usual_clean_epochs(epochs: int) -> int:
+    """The last epochs without joined images where nobody says how many: a tenth, and one of five to nine."""
+    return max(epochs // 10, int(epochs >= FEW_EPOCHS))
 
 
 def watched(prepared: Prepared) -> tuple[str, ...]:
