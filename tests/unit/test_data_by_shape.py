@@ -1,6 +1,7 @@
 """Images batched by shape: every image once, on a canvas no larger than its batch needs, and found where it was."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def dataset(tmp_path: Path) -> Dataset:
     )
 
 
-def loader(dataset: Dataset, *, training: bool, multiple: int | None = 32, count: int = 46, **more: int) -> Loader:
+def loader(dataset: Dataset, *, training: bool, multiple: int | None = 32, count: int = 46, **more: Any) -> Loader:
     augmentation = instance_augmentation("standard(mosaic=0.5)", fill=114) if training else None
     rows = np.arange(count)
     return Loader(
