@@ -278,3 +278,45 @@ def test_every_object_has_what_answers_for_it_and_a_crowd_has_nothing(network):
     if answers[0].kind != "query":  # before training a query is anywhere
         here = answers[0]
         assert (overlap(here.boxes, truths[0].boxes[here.objects]) > 0).all()
+
+
+@torch.no_grad()
+def test_classes_that_change_places_take_their_weights_along(name, network):
+    """The same objects cost the same, under whatever numbers their classes go."""
+    layers = network.class_layers()
+    line = DETECTORS[name]
+    backbone = line.backbone if line.only_backbone else BACKBONES.get(name, SMALL)
+    with torch.device("meta"):
+        more = create_detector(
+            name, backbone=backbone, classes=CLASSES + 1, channels=CHANNELS, size=network.size
+        ).state_dict()
+    own = network.state_dict()
+    assert {key for key in own if own[key].shape != more[key].shape} == {
+        f"{layer}.{part}" for layer in layers for part in ("weight", "bias")
+    }
+    network.train()
+    first = {key: tensor.clone() for key, tensor in own.items()}
+    kept, moved = dict(first), dict(first)
+    order = torch.tensor([2, 0, 1])  # the old number of each new class
+    for layer, rows in layers.items():
+        for part in ("weight", "bias"):
+            key = f"{layer}.{part}"
+            assert rows.classes(len(own[key])) == CLASSES
+            assert rows.rows(CLASSES + 1) == len(more[key])
+            # Untrained, classes are all but equals.
+            kept[key] = first[key] + 0.05 * torch.randn(first[key].shape, generator=torch.Generator().manual_seed(0))
+            moved[key] = rows.carried(torch.zeros_like(kept[key]), kept[key], list(enumerate(order.tolist())))
+
+    def total(weights, truths):
+        network.load_state_dict(weights)
+        torch.manual_seed(0)
+        return torch.stack(list(network.losses(replace(batch, truths=truths)).values()))
+
+    batch = _usual(network)
+    new = replace(batch.instances, labels=order.argsort()[batch.instances.labels])
+    try:
+        before, after, unmoved = total(kept, batch.instances), total(moved, new), total(kept, new)
+    finally:
+        network.load_state_dict(first)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(unmoved, before, rtol=1e-4, atol=1e-5)

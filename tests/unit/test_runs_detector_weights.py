@@ -158,3 +158,9 @@ def test_an_augmentation_of_other_tasks_says_so():
 
 def test_the_last_of_few_epochs_is_clean():
     assert [usual_clean_epochs(epochs) for epochs in (1, 4, 5, 9, 10, 19, 20, 40)] == [0, 0, 1, 1, 1, 1, 2, 4]
+
+
+def test_colour_weights_see_grey_images_in_colour(tmp_path):
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    prepared = _prepared(tmp_path / "resnet18.pth", data="digits", model="resnet18", origin="torchvision")
+    assert (prepared.resolved.settings.channels, prepared.preprocessing.size) == ("3", (224, 224))

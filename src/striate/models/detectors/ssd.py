@@ -486,7 +486,7 @@ _NAMES: Names = (
 )
 
 # torchvision's weights began as the authors', in whose Caffe pixels went from 0 to 255 and had no deviation.
-_INPUT = scene_input((300, 300), mean=(0.48235, 0.45882, 0.40784), std=(1 / 255,) * 3, resize="stretch")
+_INPUT = scene_input((300, 300), mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255), resize="stretch")
 
 ORIGINS: dict[str, dict[str, Origin]] = {
     "ssd300": {"torchvision": Origin(model="ssd300_vgg16", names=_NAMES, input=_INPUT, classes=COCO[1:])},
