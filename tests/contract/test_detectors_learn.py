@@ -48,7 +48,10 @@ class Recipe:
 
 
 RECIPES = {
+    "fast_rcnn_windows": Recipe(),
+    "cascade_rcnn": Recipe(),
     "rfcn_3x3": Recipe(),
+    "light_head_rcnn": Recipe(),
     "faster_rcnn_dcnv2": Recipe(),
 }
 
