@@ -39,6 +39,8 @@ SIZES = {"yolov1": (128, 192)}
 HEAVY = {"faster_rcnn_vgg16"}  # a hundred million weights in one layer
 REGIONS = 16  # that a head learns from, and that it looks at
 ANY_BACKBONE = {"rcnn", "rcnn_windows"}  # they read its last map, whatever that is
+# deeper than the map that they read
+UNREAD = dict.fromkeys(("fast_rcnn", "fast_rcnn_windows"), r"backbone\.stage5\.")
 UNREACHED = {
     # maps none of whose default boxes is on an object here, or among the hardest of the others
     **dict.fromkeys(
@@ -48,8 +50,7 @@ UNREACHED = {
     **dict.fromkeys(("detr", "detr_dc5"), r"decoder\.0\.(attention\.|norm1\.weight)"),
     # levels on which no object lies here have normalisations of their own
     **dict.fromkeys(("efficientdet_d0", "efficientdet_d1", "efficientdet_d2"), r"box_net\.norms\.\d\.[1-4]\."),
-    # deeper than the map that they read
-    **dict.fromkeys(("fast_rcnn", "fast_rcnn_windows"), r"backbone\.stage5\."),
+    **UNREAD,
 }
 LACKING = dict.fromkeys(
     ("centernet", "cornernet"), "squeezenet1_1"
@@ -197,6 +198,18 @@ def test_backward_reaches_every_parameter(name, network):
     unreached = [key for key, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     network.zero_grad()
     assert [key for key in unreached if not re.match(UNREACHED.get(name, "$"), key)] == []
+
+
+def test_every_parameter_has_a_part_in_every_loss_whatever_a_batch_holds(name, network):
+    """Processes wait for each other's gradients: one without objects must have as many as the others, if only zeros."""
+    none = _objects(network)
+    network.train()
+    for truths in ((_objects(network, (0, 1)), none), (none, none), (_objects(network, (0,), crowd=[True]), none)):
+        network.zero_grad()
+        sum(network.losses(_batch(network, *truths)).values()).backward()
+        missing = [key for key, weight in network.named_parameters() if weight.grad is None]
+        assert [key for key in missing if not re.match(UNREAD.get(name, "$"), key)] == []
+    network.zero_grad()
 
 
 def _close(found, expected):

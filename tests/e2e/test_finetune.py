@@ -1,17 +1,12 @@
 """Fine-tuning through the real command: what is frozen, how fast the rest learns, and an exact resume in the middle."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from commands import Cli
+from commands import Cli, kill_after
 from safetensors.torch import load_file
 
 import striate
@@ -63,17 +58,7 @@ def test_a_run_killed_while_stages_join_ends_with_the_same_bits(cli: Cli, start:
     given = ["--from", start, "--transfer", "finetune", "--head-epochs", 1, "--gradual", "--epochs", 4]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert cli("train", *SMALL, *PLAIN, *given, "--out", whole).code == 0
-    command = [sys.executable, "-m", "striate", "train", *map(str, [*SMALL, *PLAIN, *given])]
-    process = subprocess.Popen(
-        [*command, "--checkpoint-every", "0.01", "--out", str(cut)], stderr=subprocess.DEVNULL, env=os.environ
-    )
-    while process.poll() is None:
-        record = cut / "metrics.jsonl"
-        if record.exists() and record.read_bytes().count(b'"event": "epoch"') >= 2:
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.02)
-    process.wait()
+    kill_after(2, cut, *SMALL, *PLAIN, *given)
     assert cli("train", "--resume", cut).code == 0
     assert not changed(whole, cut)
 

@@ -10,32 +10,19 @@ import pytest
 import torch
 from commands import Cli
 from PIL import Image
+from safetensors.torch import load_file
+from scenes import PARTS, some
 
 import striate
 from striate.core.batch import Batch
 from striate.core.instances import InstanceSets
-from striate.data.dataset import Dataset, ImageArrays
+from striate.data.dataset import ImageArrays
 from striate.data.formats import coco
 from striate.data.open import open_dataset
 from striate.runs.detecting import details
 from striate.tasks.detection import Detection
 
 PLAIN = ["--precision", "float32", "--no-channels-last", "--workers", 1]
-PARTS = {"train": 12, "val": 6, "test": 6}
-
-
-def some(name: str) -> Dataset:
-    """A few images of a sample, with its splits."""
-    whole = open_dataset(name)
-    rows = np.concatenate([whole.splits[part][:count] for part, count in PARTS.items()])
-    ends = np.cumsum([0, *PARTS.values()])
-    return replace(
-        whole,
-        ids=[f"{place:03}.png" for place in range(len(rows))],
-        images=ImageArrays(np.stack([whole.images.read(int(row)) for row in rows])),
-        truths=whole.instances.select(torch.from_numpy(rows)),
-        splits={part: np.arange(ends[place], ends[place + 1]) for place, part in enumerate(PARTS)},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +193,52 @@ def test_a_detector_resumes_to_the_same_weights(cli: Cli, scenes: Path, tmp_path
     found = cli("train", "--resume", tmp_path / "again")
     assert found.code == 0, found.err
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == whole
+
+
+def test_head_by_head_is_said_and_the_body_stays_as_the_first_head_left_it(cli: Cli, tmp_path: Path) -> None:
+    coco.save(some("scenes-one"), tmp_path / "data")
+    given = [
+        "train",
+        tmp_path / "data",
+        "--task",
+        "localization",
+        "--model",
+        "mobilenet_v3_small",
+        "--batch",
+        4,
+        *PLAIN,
+    ]
+    runs: dict[str, dict[str, torch.Tensor]] = {}
+    for first in (1, 3):  # both have had the same first epoch
+        run = tmp_path / f"run{first}"
+        way = ["--heads", "class_first", "--first-epochs", 1, "--schedule", "constant"]
+        found = cli(*given, *way, "--epochs", first + 1, "--out", run)
+        assert found.code == 0, found.err
+        rows = [line.split(maxsplit=3) for line in found.err.splitlines() if line.startswith("  ")]
+        assert ["body", "from epoch 1 to 1, then frozen"] in [[row[0], row[-1]] for row in rows]
+        assert ["box", "from epoch 2"] in [[row[0], row[-1]] for row in rows]
+        assert "Head by head" in found.err
+        state = load_file(run / "state" / "epoch.safetensors")
+        runs[run.name] = {name: value for name, value in state.items() if name.startswith("task.")}
+    one, other = runs.values()
+    assert any("running_mean" in name for name in one)
+    changed = {name for name in one if not torch.equal(one[name], other[name])}
+    assert changed
+    assert all(name.startswith("task.network.heads.boxes.") for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--first-epochs", 2], "does nothing with --heads jointly"),
+        (["--heads", "class_first", "--epochs", 1], "give --epochs 2 or more"),
+        (["--heads", "box_first", "--epochs", 3, "--first-epochs", 3], "give --epochs 4 or more"),
+    ],
+)
+def test_heads_that_would_never_learn_are_refused(cli: Cli, given: list[object], said: str) -> None:
+    found = cli("train", "scenes-one", "--model", "mobilenet_v3_small", *given)
+    assert found.code == 2, found.err
+    assert said in found.err
 
 
 def test_targets_are_drawn(cli: Cli, scenes: Path, tmp_path: Path) -> None:

@@ -345,8 +345,11 @@ def watched(prepared: Prepared) -> tuple[str, ...]:
 
 
 def evaluation_batch(size: tuple[int, int]) -> int:
-    """Images at once where no gradient is kept: about as much memory at any input size, a few hundred small ones."""
-    return max(1, min(256, 256 * SMALL**2 // (size[0] * size[1])))
+    """Images at once, over all processes, where no gradient is kept.
+
+    Each process has about as much memory in use at any input size: that of a few hundred small images.
+    """
+    return max(1, min(256, 256 * SMALL**2 // (size[0] * size[1]))) * distributed.world()
 
 
 def device_of(text: str) -> torch.device:
