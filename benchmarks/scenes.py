@@ -5,9 +5,10 @@
     python benchmarks/scenes.py --table --out scenes.jsonl             # the rows of the file as Markdown
 
 All train from scratch with the defaults of `striate train scenes --model NAME --backbone resnet18 --epochs N` (seed 0),
-and differ in the epochs: as many as about four minutes of one core of an AMD EPYC with AVX-512 and bfloat16 hold, at least one.
-The metrics are of the 250 images of the test split, which is looked at once. Training time is processor time, evaluation
-after each epoch included, so that a crowded machine changes it little; one image is the median of single ones.
+and differ in the epochs: as many as four minutes of a quiet core of an AMD EPYC with AVX-512 and bfloat16 hold, but one
+at least. The metrics are of the 250 images of the test split, which is looked at once. Training time is processor time,
+evaluation after each epoch included; beside other work on the same core it is up to twice as long. One image is the
+median of single ones.
 """
 
 import argparse

@@ -79,13 +79,13 @@ class TrainSettings:
     regions: int | Auto = setting(
         "auto",
         "model",
-        "regions of an image that a two-stage detector learns from; auto: as published, or 32 of small images",
+        "regions of an image that a two-stage detector learns from; auto: as published, 32 of inputs to 320 px",
         low=1,
     )
     proposals: int | Auto = setting(
         "auto",
         "model",
-        "proposals of an image that a two-stage detector looks at; auto: as published, or 100 of small images",
+        "proposals of an image that a two-stage detector looks at; auto: as published, 100 of inputs to 320 px",
         low=1,
     )
     weights: str | None = setting(
@@ -143,7 +143,10 @@ class TrainSettings:
     )
     warmup: float = setting(0.0, "training", "epochs of linear warm-up; one-cycle brings its own", low=0)
     patience: int = setting(
-        0, "training", "stop after so many epochs without a better validation metric; 0: never", low=0
+        0,
+        "training",
+        "stop after so many epochs without a better validation metric, once all of it learns; 0: never",
+        low=0,
     )
     watch: str = setting(
         "none", "training", "splits to measure after each epoch beside val, as in train,test; they decide nothing"

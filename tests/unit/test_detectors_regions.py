@@ -7,7 +7,7 @@ from striate.config import Layer, TrainSettings, resolve
 from striate.errors import UsageError
 from striate.models.detectors.catalog import DETECTORS, create_detector
 from striate.models.detectors.two_stage import learn_from, look_at, looked_at
-from striate.runs.building import choose_detector
+from striate.runs.building import choose_regions
 from striate.tasks.catalog import build_task
 
 SIZE = (64, 64)
@@ -56,7 +56,7 @@ def test_what_looks_at_no_regions_refuses_a_number_of_them():
 
 def _chosen(size, **given):
     defaults = {"task": "detection", "backbone": "resnet18"}
-    settings = choose_detector(resolve(Layer(source="test", values=defaults | given)), size).settings
+    settings = choose_regions(resolve(Layer(source="test", values=defaults | given)), size).settings
     return settings.regions, settings.proposals
 
 
@@ -67,5 +67,5 @@ def test_small_images_have_fewer_regions_unless_somebody_says_so():
     assert _chosen((128, 128), model="rcnn_windows") == (32, "auto")
     assert _chosen((128, 128), model="fcos") == (TrainSettings().regions, TrainSettings().proposals)
     for name in ("regions", "proposals"):
-        with pytest.raises(UsageError, match=f"--{name}: fcos is no two-stage detector"):
+        with pytest.raises(UsageError, match=f"--{name}: fcos looks at no regions"):
             _chosen((128, 128), model="fcos", **{name: 5})

@@ -94,3 +94,10 @@ def test_batch_passes_other_errors_on(task: Classification, batch: Batch) -> Non
     wrong = dataclasses.replace(batch, images=torch.randn(6, 3, 4, 4))
     with pytest.raises(RuntimeError, match="channels"):
         batch_size.largest_batch(task, wrong, 1000)
+
+
+def test_a_tried_batch_has_all_columns_of_the_sample_as_often(task: Classification, batch: Batch) -> None:
+    padded = dataclasses.replace(batch, inner=torch.tensor([[3, 4]] * len(batch)))
+    tried = batch_size._repeated(padded.select(slice(0, 1)), 5)
+    assert tried.content.tolist() == [[3, 4]] * 5
+    assert len(tried.sizes) == len(tried.indices) == len(tried.labels.labels) == 5

@@ -51,12 +51,12 @@ class Batch:
         """Annotations of `images` in the coordinates of the original images."""
         return annotations if self.placement is None else annotations.restored(self.placement, self.sizes)
 
-    def select(self, rows: slice) -> "Batch":
-        """The images at ``rows``; how a batch is cut into micro-batches."""
+    def select(self, rows: slice | Tensor) -> "Batch":
+        """The images at ``rows``, a slice or (N,) int64 on the CPU; how a batch is cut into micro-batches."""
         return Batch(
             images=self.images[rows],
             sizes=self.sizes[rows],
-            truths=self.truths.select(rows),
+            truths=self.truths.select(rows if isinstance(rows, slice) else rows.to(self.images.device)),
             indices=self.indices[rows],
             placement=None if self.placement is None else self.placement[rows],
             inner=None if self.inner is None else self.inner[rows],

@@ -4,7 +4,6 @@ import copy
 import os
 import sys
 import time
-from dataclasses import replace
 
 import torch
 
@@ -48,8 +47,7 @@ def largest_batch(task: Task, sample: Batch, images: int) -> int:
 
 
 def _repeated(sample: Batch, size: int) -> Batch:
-    rows = torch.zeros(size, dtype=torch.int64, device=sample.images.device)
-    return replace(sample, images=sample.images[rows], truths=sample.truths.select(rows))
+    return sample.select(torch.zeros(size, dtype=torch.int64))
 
 
 def _rate(task: Task, batch: Batch) -> float:

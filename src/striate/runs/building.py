@@ -34,7 +34,7 @@ from striate.tasks.task import Task
 SMALL_SCENE = 320  # pixels: up to here a detector sees images of one size as they are, and a small backbone does
 LARGE_SCENE = (640, 640)  # height, width that larger ones are fitted into where the detector leaves it open
 SMALL_BACKBONE = "resnet18"
-SMALL_REGIONS, SMALL_PROPOSALS = 32, 100  # of a small scene, in which a head of 1,000 x 7x7 would do all the work
+SMALL_REGIONS, SMALL_PROPOSALS = 32, 100  # of a small input, of which a head with 1,000 regions would do all the work
 
 # What a task that says where has for a default where classification has another.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -208,26 +208,39 @@ def choose_detector(resolved: Resolved, size: tuple[int, int] | None) -> Resolve
     if settings.backbone == "auto":
         source, backbone = usual_backbone(resolved.settings.model, size)
         resolved = resolved.because(source, backbone=backbone)
-    return _choose_regions(resolved, size)
+    return resolved
 
 
-def _choose_regions(resolved: Resolved, size: tuple[int, int] | None) -> Resolved:
-    """How many regions a two-stage detector sees, where it was left open: fewer than its paper's on small images."""
+def choose_regions(resolved: Resolved, size: tuple[int, int]) -> Resolved:
+    """How many regions a two-stage detector sees, where it was left open: fewer than its paper's on small inputs.
+
+    Args:
+        resolved: the settings.
+        size: height and width of the input.
+
+    Raises:
+        UsageError: a number was given, and the detector looks at no regions.
+    """
     settings = resolved.settings
+    if settings.task != Detection.name:
+        return resolved
     stages = find_detector(settings.model).regions
     if stages == "none":
         for name in ("regions", "proposals"):
             if getattr(settings, name) != "auto":
-                raise UsageError(f"--{name}: {settings.model} is no two-stage detector, and looks at no regions.")
+                raise UsageError(
+                    f"--{name}: {settings.model} looks at no regions. Leave it out, or take a two-stage detector, such "
+                    "as faster_rcnn."
+                )
         return resolved
-    if size is None or max(size) > SMALL_SCENE:
+    if max(size) > SMALL_SCENE:
         return resolved
     chosen: dict[str, int] = {}
     if settings.regions == "auto":
         chosen["regions"] = SMALL_REGIONS
     if settings.proposals == "auto" and stages == "proposed":
         chosen["proposals"] = SMALL_PROPOSALS
-    return resolved.because("data", **chosen)
+    return resolved.because("size", **chosen)
 
 
 def usual_backbone(model: str, size: tuple[int, int] | None) -> tuple[str, str]:

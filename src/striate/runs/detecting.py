@@ -99,7 +99,8 @@ def speed(task: Task, batch: Batch) -> dict[str, Any]:
         batch: real images.
 
     Returns:
-        ``images_per_second`` of the whole batch, ``latency_ms`` of one image alone, ``batch``, ``device``, ``threads``.
+        ``images_per_second`` of the whole batch, ``latency_ms`` of one image alone, ``batch``, ``size`` (height and
+        width of the input), ``device``, ``threads``.
     """
 
     def timed(part: Batch) -> float:
@@ -117,6 +118,7 @@ def speed(task: Task, batch: Batch) -> dict[str, Any]:
         "images_per_second": round(len(batch) / timed(batch), 2),
         "latency_ms": round(1000 * timed(batch.select(slice(0, 1))), 2),
         "batch": len(batch),
+        "size": list(batch.images.shape[2:]),
         "device": str(batch.images.device),
         "threads": torch.get_num_threads(),
     }

@@ -15,6 +15,7 @@ from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, Indices, Skipped
 from striate.data.loader import Loader
 from striate.data.open import open_dataset
+from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, fewer
 from striate.data.split import split as make_split
 from striate.engine import distributed
@@ -231,17 +232,21 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
             f"{dataset.name} has no {split} split; it has {', '.join(there)}.{did_you_mean(split, there)} "
             "'--split all' takes every image."
         )
-    batches = Loader(
-        dataset,
-        splits.indices[split],
-        card.preprocessing,
-        batch=evaluation_batch(card.preprocessing.size),
-        seed=0,
-        shuffle=False,
-        device=next(task.parameters()).device,
-        rank=distributed.rank(),
-        world=distributed.world(),
-    )
+
+    def loader(preprocessing: Preprocessing) -> Loader:
+        return Loader(
+            dataset,
+            splits.indices[split],
+            preprocessing,
+            batch=evaluation_batch(preprocessing.size),
+            seed=0,
+            shuffle=False,
+            device=next(task.parameters()).device,
+            rank=distributed.rank(),
+            world=distributed.world(),
+        )
+
+    batches = loader(card.preprocessing)
     found = evaluate(
         task, batches, keep=True, progress=lambda done, total: display.progress(f"evaluating {split}", done, total)
     )
@@ -265,7 +270,8 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         assert isinstance(found.truths, InstanceSets)
         looked_at = details(found.predictions, found.truths, card.classes, task.thresholds)
         rows = [{**row, **more} for row, more in zip(rows, looked_at.rows(), strict=True)]
-        with closing(batches.epoch(0)) as again:
+        whole = batches if card.preprocessing.multiple is None else loader(replace(card.preprocessing, multiple=None))
+        with closing(whole.epoch(0)) as again:
             first = next((batch for batch in again if len(batch)), None)
         pace = None if first is None else speed(task, first)
     return Evaluated(

@@ -38,6 +38,7 @@ from striate.runs.building import (
     check_labels,
     check_truths,
     choose_detector,
+    choose_regions,
     choose_task,
     fitted,
     ordered,
@@ -178,6 +179,7 @@ def prepare(
     if preprocessing is None:
         resolved, expected = _of_weights(resolved)
     resolved, size = _size(resolved, seen)
+    resolved = choose_regions(resolved, size)
     settings = resolved.settings
     if settings.channels == "auto":
         resolved = resolved.because("data", channels="1" if seen.grey else "3")

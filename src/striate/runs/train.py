@@ -198,8 +198,9 @@ def _timed(prepared: Prepared, size: int) -> tuple[precision.Precision, dict[str
 
 
 def _sample(prepared: Prepared, size: int) -> Batch:
-    """A real training batch; drawing it changes nothing."""
-    source = loader(prepared, "train", batch=size * distributed.world(), training=True)
+    """A real training batch on the largest canvas; drawing it changes nothing."""
+    whole = replace(prepared, preprocessing=replace(prepared.preprocessing, multiple=None))
+    source = loader(whole, "train", batch=size * distributed.world(), training=True)
     return next(source.epoch(0)).to(prepared.device)
 
 

@@ -15,7 +15,7 @@ from striate.ops.boxes import at_least
 
 NO_MASKS = (
     "copy-paste cuts objects out along their masks, and the objects of this data have boxes only. "
-    "Take data with polygons or masks (COCO, YOLO), or leave it out, as in --augment strong."
+    "Take data with polygons or masks (COCO, YOLO), or another --augment, such as strong without copy_paste."
 )
 PICKED = 0.5  # chance of an object to be pasted; Ghiasi et al. 2021, section 3, take "a random subset"
 PICKS = 64  # random numbers for the objects of an image; further objects take them again

@@ -19,7 +19,9 @@ def learn_from(detector: Detector, regions: int) -> None:
     network: Any = detector  # torch's modules declare their attributes as tensors and modules
     sampling = getattr(network, "sampling", None)
     if not isinstance(sampling, Sampling):
-        raise UsageError("--regions is for two-stage detectors, which learn from some of their proposals.")
+        raise UsageError(
+            "--regions is for two-stage detectors, which learn from some of their proposals: leave it out."
+        )
     network.sampling = replace(sampling, count=regions)
 
 
@@ -37,7 +39,7 @@ def look_at(detector: Detector, proposals: int) -> None:
     elif isinstance(proposer, SelectiveSearch):
         network.proposer = replace(proposer, limit=proposals)
     else:
-        raise UsageError("--proposals is for detectors with a proposal network or selective search.")
+        raise UsageError("--proposals is for detectors with a proposal network or selective search: leave it out.")
 
 
 def looked_at(network: Detector) -> int | None:
