@@ -1,4 +1,4 @@
-"""Detectors of two stages learn eight images of `scenes` by heart, to an AP50 of 0.95 or more.
+"""Detectors learn eight images of `scenes` by heart, to an AP50 of 0.95 or more.
 
 Whatever is wrong with what teaches them (which regions are drawn, what they are called, where their deltas lead), with
 what cuts regions out of maps or with what reads the answers keeps a network from this, and no shape shows it.
@@ -20,8 +20,8 @@ from striate.core.instances import InstanceSets
 from striate.data.open import open_dataset
 from striate.metrics.coco import DetectionMetric
 from striate.models.backbones import resnet, vgg
-from striate.models.detectors import cascade_rcnn, fast_rcnn, faster_rcnn
-from striate.models.detectors.catalog import create_detector
+from striate.models.detectors import cascade_rcnn, fast_rcnn, faster_rcnn, fcos, retinanet
+from striate.models.detectors.catalog import DETECTORS, create_detector
 from striate.models.heads.box import FullLayers, Predictor
 from striate.models.heads.rpn import RPN
 from striate.models.necks.fpn import FPN
@@ -48,11 +48,23 @@ class Recipe:
 
 
 RECIPES = {
+    "strider_n": Recipe(),
+    "strider_s": Recipe(),
+    "yolo": Recipe(),
+    "ssd": Recipe(),
+    "retinanet": Recipe(rate=2e-3, steps=200),  # its anchors are no smaller than 32 pixels
+    "fcos": Recipe(),
+    "efficientdet_d0": Recipe(steps=160),
+    "centernet": Recipe(),
+    "cornernet": Recipe(),
+    "faster_rcnn": Recipe(),
+    "faster_rcnn_vgg16": Recipe(backbone="vgg11_bn", steps=140),  # without normalisation VGG wants trained weights
+    "faster_rcnn_dcnv2": Recipe(),
     "fast_rcnn_windows": Recipe(),
     "cascade_rcnn": Recipe(),
+    "rfcn": Recipe(),
     "rfcn_3x3": Recipe(),
     "light_head_rcnn": Recipe(),
-    "faster_rcnn_dcnv2": Recipe(),
 }
 
 
@@ -69,8 +81,17 @@ def _build(name, monkeypatch):
         narrow.setattr(vgg, "full_head", lambda *numbers: nn.Identity())  # a hundred million weights for nothing
         for module in (faster_rcnn, fast_rcnn, cascade_rcnn):
             narrow.setattr(module, "FullLayers", _narrow)
+        for module in (retinanet, fcos):
+            narrow.setattr(module, "CHANNELS", THIN)
         torch.manual_seed(0)
         network = create_detector(name, backbone=recipe.backbone, classes=CLASSES, channels=3, size=(SIDE, SIDE))
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.3  # few steps: statistics must follow the weights
+        elif isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    if DETECTORS[name].regions == "none":
+        return network
     network.sampling = replace(network.sampling, count=recipe.regions)
     if hasattr(network, "rpn"):
         numbers = network.rpn.numbers
@@ -88,9 +109,6 @@ def _build(name, monkeypatch):
             if isinstance(getattr(head, "body", None), FullLayers):
                 head.body = _narrow(features * 7 * 7, (FULL, FULL))
                 head.predictor = Predictor(FULL, CLASSES, shared=name == "cascade_rcnn")
-    for layer in network.modules():  # few steps: statistics must follow the weights
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 0.3
     return network
 
 
