@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from striate.config import TrainSettings
 from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets
+from striate.data import objects
 from striate.data.dataset import Dataset
 from striate.data.images import ImageFiles
 from striate.data.loader import Loader
@@ -194,3 +195,12 @@ def test_a_model_file_of_before_has_one_canvas():
     assert Preprocessing.from_json(document) == preprocessing()
     del document["multiple"]
     assert Preprocessing.from_json(document).multiple is None
+
+
+def test_headers_are_read_once_for_all_loaders(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    plain = objects.probe
+    monkeypatch.setattr(objects, "probe", lambda file: (asked.append(file), plain(file))[1])
+    loader(dataset, training=False, count=30)
+    loader(dataset, training=True)
+    assert sorted(path.name for path in asked) == sorted(dataset.ids)

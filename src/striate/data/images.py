@@ -285,7 +285,7 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageFiles:
     """Images that lie in files; row i is ``paths[i]``. See `striate.data.dataset.Images`."""
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from striate.core.instances import InstanceSets, Polygons, RunLengths, Shape, Skeleton
-from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
+from striate.data.dataset import Dataset, ImageArrays, Images, Indices, Skipped
 from striate.data.images import Header, ImageError, ImageFiles, cpus, probe, upright
 from striate.data.shapes import area_of, mask_of, run_lengths
 from striate.errors import DataError
@@ -58,6 +59,10 @@ class Picture:
     objects: list[Found] = field(default_factory=list[Found])
     size: Size | None = None  # as stated beside the objects
     source: str = ""  # what to call it when it is skipped; its id by default
+
+
+# Height and width of images that a loader has asked for: a run makes many loaders of the same images.
+_SHAPES: WeakKeyDictionary[Images, dict[int, Size]] = WeakKeyDictionary()
 
 
 def headers(files: Sequence[Path]) -> Iterator[Header | ImageError]:
@@ -186,14 +191,16 @@ def sizes_of(dataset: Dataset, rows: Sequence[int]) -> list[Size]:
 
 def shapes_of(dataset: Dataset, rows: Indices, *, instead: Size) -> NDArray[np.int64]:
     """(N, 2) height and width of images, upright, read from headers; ``instead`` where one cannot be read."""
+    if isinstance(dataset.images, ImageArrays):
+        return np.tile(np.array(dataset.images.pixels.shape[1:3], dtype=np.int64), (len(rows), 1))
+    known = _SHAPES.setdefault(dataset.images, {})
+    unknown = [row for row in rows.tolist() if row not in known]
     if isinstance(dataset.images, ImageFiles):
-        seen = headers([dataset.images.paths[row] for row in rows.tolist()])
-        sizes = [header.size if isinstance(header, Header) else instead for header in seen]
-    elif isinstance(dataset.images, ImageArrays):
-        sizes = [dataset.images.pixels.shape[1:3]] * len(rows)
+        for row, header in zip(unknown, headers([dataset.images.paths[row] for row in unknown]), strict=True):
+            known[row] = header.size if isinstance(header, Header) else instead
     else:
-        sizes = [dataset.images.read(row).shape[:2] for row in rows.tolist()]
-    return np.array(sizes, dtype=np.int64).reshape(-1, 2)
+        known.update((row, dataset.images.read(row).shape[:2]) for row in unknown)
+    return np.array([known[row] for row in rows.tolist()], dtype=np.int64).reshape(-1, 2)
 
 
 def turned(found: Found, orientation: int, stored: Size) -> Found:
