@@ -688,9 +688,8 @@ def test_maps_join_and_turn_round():
 
 
 def test_expansion_places_the_image_anywhere_on_a_larger_canvas():
-    maps, mirrored = Motion(expand=4).draw(
-        Draws(seed=0, epoch=0, step=0, total=4000), (HEIGHT, WIDTH), torch.zeros(4000).bool()
-    )
+    frames = torch.tensor([[HEIGHT, WIDTH]]).expand(4000, 2)
+    maps, mirrored = Motion(expand=4).draw(Draws(seed=0, epoch=0, step=0, total=4000), frames, torch.zeros(4000).bool())
     assert torch.equal(mirrored, torch.eye(2, 3).expand(4000, 2, 3))
     ratio = 1 / maps[:, 0, 0]
     larger = ratio > 1
