@@ -1,11 +1,14 @@
-"""Eight images that a detector can learn by heart: coloured rectangles on noise, anywhere or in quarters."""
+"""Rectangles: eight images that a detector can learn by heart, anywhere or in quarters, and white ones to move."""
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets
 from striate.ops.boxes import iou
 
+HEIGHT, WIDTH = 96, 128  # of images with white rectangles
 COLOURS = torch.tensor([[2.0, -1, -1], [-1.0, 2, -1], [-1.0, -1, 2]])  # one per class
 
 
@@ -79,3 +82,34 @@ def learn(network, batch, *, steps, rate=3e-4):
         optimizer.step()
         totals.append(float(loss.detach()))
     return totals[0], totals[-1]
+
+
+def white_rectangles(count: int, objects: int = 1, seed: int = 0) -> tuple[Tensor, InstanceSets]:
+    """Pictures with white rectangles on black, image i in channel i % 4 of four, with boxes, masks and keypoints."""
+    rng = np.random.default_rng(seed)
+    images = torch.zeros(count, 4, HEIGHT, WIDTH, dtype=torch.uint8)
+    truths: list[Instances] = []
+    for i in range(count):
+        boxes = torch.zeros(objects, 4)
+        masks = torch.zeros(objects, HEIGHT, WIDTH, dtype=torch.bool)
+        for j in range(objects):
+            x, y = int(rng.integers(0, WIDTH - 50)), int(rng.integers(0, HEIGHT - 50))
+            w, h = rng.integers(20, 50, 2).tolist()
+            boxes[j] = torch.tensor([x, y, x + w, y + h])
+            masks[j, y : y + h, x : x + w] = True
+            images[i, i % 4, y : y + h, x : x + w] = 255
+        corners = torch.cat(
+            (boxes[:, [0, 1, 2, 1]].view(-1, 2, 2), (boxes[:, None, :2] + boxes[:, None, 2:]) / 2), dim=1
+        )
+        points = torch.cat((corners, torch.full((objects, 3, 1), 2.0)), dim=2)
+        truths.append(
+            Instances(
+                boxes=boxes,
+                labels=torch.full((objects,), i % 4),
+                masks=masks,
+                keypoints=points,
+                crowd=torch.zeros(objects, dtype=torch.bool),
+                areas=torch.full((objects,), float(i)),
+            )
+        )
+    return images, InstanceSets.of(truths)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rectangles import HEIGHT, WIDTH, white_rectangles
 from torch import Tensor
 
 from striate.core.batch import Batch
@@ -25,7 +26,6 @@ from striate.data.transforms.mosaic import Tiles, draw_tiles, pyramid_levels, sh
 from striate.data.transforms.moved import boxes_of
 from striate.errors import UsageError
 
-HEIGHT, WIDTH = 96, 128
 EYES = Skeleton(names=("nose", "left_eye", "right_eye"), flips=(0, 2, 1))
 
 EVERY = [
@@ -36,37 +36,6 @@ EVERY = [
     "none(copy_paste=1)",
     "light(flip_vertical=yes, shift_x=7, shift_y=0)",
 ]
-
-
-def rectangles(count: int, objects: int = 1, seed: int = 0) -> tuple[Tensor, InstanceSets]:
-    """Pictures with white rectangles on black, image i in channel i % 4 of four, with boxes, masks and keypoints."""
-    rng = np.random.default_rng(seed)
-    images = torch.zeros(count, 4, HEIGHT, WIDTH, dtype=torch.uint8)
-    truths: list[Instances] = []
-    for i in range(count):
-        boxes = torch.zeros(objects, 4)
-        masks = torch.zeros(objects, HEIGHT, WIDTH, dtype=torch.bool)
-        for j in range(objects):
-            x, y = int(rng.integers(0, WIDTH - 50)), int(rng.integers(0, HEIGHT - 50))
-            w, h = rng.integers(20, 50, 2).tolist()
-            boxes[j] = torch.tensor([x, y, x + w, y + h])
-            masks[j, y : y + h, x : x + w] = True
-            images[i, i % 4, y : y + h, x : x + w] = 255
-        corners = torch.cat(
-            (boxes[:, [0, 1, 2, 1]].view(-1, 2, 2), (boxes[:, None, :2] + boxes[:, None, 2:]) / 2), dim=1
-        )
-        points = torch.cat((corners, torch.full((objects, 3, 1), 2.0)), dim=2)
-        truths.append(
-            Instances(
-                boxes=boxes,
-                labels=torch.full((objects,), i % 4),
-                masks=masks,
-                keypoints=points,
-                crowd=torch.zeros(objects, dtype=torch.bool),
-                areas=torch.full((objects,), float(i)),
-            )
-        )
-    return images, InstanceSets.of(truths)
 
 
 def augmented(
@@ -126,7 +95,7 @@ GEOMETRY = [
 @pytest.mark.parametrize("text", GEOMETRY)
 def test_a_white_rectangle_coincides_with_its_box(text: str, masks: bool):
     count, found = 48, 0
-    images, truths = rectangles(count)
+    images, truths = white_rectangles(count)
     truths = truths if masks else replace(truths, masks=None)
     shown, moved = augmented(text, images, truths)
     assert shown.shape == images.shape
@@ -153,7 +122,7 @@ def inside(box: Tensor) -> bool:
 @pytest.mark.parametrize("text", ["none(scale=0.5..1.5, shift=0.5)", "none(mosaic=1, scale=0.5..1.5)"])
 def test_objects_go_by_the_share_of_their_box_that_is_seen(text: str):
     """Per image, what is seen of each of the four rectangles, against its size before times the magnification."""
-    images, truths = rectangles(80)
+    images, truths = white_rectangles(80)
     _, moved = augmented(text, images, truths)
     # the same again with a rule that drops nothing tells how large each was to be
     stayed, gone = 0, 0
@@ -211,7 +180,7 @@ def test_an_object_smaller_than_two_pixels_goes_and_a_crowd_stays():
 
 
 def test_an_iou_crop_keeps_the_objects_whose_centre_is_inside():
-    images, truths = rectangles(64, objects=3)
+    images, truths = white_rectangles(64, objects=3)
     policy = instance_augmentation("none(iou_crop=yes)")
     _, moved = augmented(policy, images, truths)
     _, unbound = augmented(replace(policy, min_visible=0.999), images, truths)
@@ -225,7 +194,7 @@ def test_an_iou_crop_keeps_the_objects_whose_centre_is_inside():
 
 
 def test_keypoints_change_sides_in_a_mirror_and_are_unlabelled_outside():
-    images, truths = rectangles(64)
+    images, truths = white_rectangles(64)
     policy = instance_augmentation("none(flip=yes, shift=0.2, min_visible=0)", skeleton=EYES)
     _, moved = augmented(policy, images, truths)
     assert moved.keypoints is not None
@@ -258,7 +227,7 @@ def test_keypoints_change_sides_in_a_mirror_and_are_unlabelled_outside():
 @pytest.mark.parametrize("text", EVERY)
 def test_every_process_makes_the_same_and_so_does_a_resumed_run(text: str):
     policy = instance_augmentation(text, skeleton=EYES, fill=114)
-    images, truths = rectangles(11, objects=2)
+    images, truths = white_rectangles(11, objects=2)
     images = images[:, :3]
     whole = augmented(policy, images, truths)
     assert_same(whole, augmented(policy, images, truths))
@@ -301,7 +270,7 @@ def test_few_images_and_images_without_objects(text: str, count: int):
     assert len(moved) == count
     assert len(moved.boxes) == 0
     if count:
-        one, rest = rectangles(1)[1][0], [nothing] * (count - 1)
+        one, rest = white_rectangles(1)[1][0], [nothing] * (count - 1)
         some = InstanceSets.of([*rest, replace(one, keypoints=None, crowd=None, areas=None)])
         assert len(augmented(policy, images, some)[1]) == count
 
@@ -333,7 +302,7 @@ def test_the_padding_keeps_its_grey_where_colours_change():
 
 
 def test_the_last_epochs_are_clean():
-    images, truths = rectangles(16)
+    images, truths = white_rectangles(16)
     policy = instance_augmentation("strong(copy_paste=1, mosaic=1, mixup=1)", clean_from=2)
     plain = instance_augmentation("standard")
     policy, plain = replace(policy, colour=None), replace(plain, colour=None)
@@ -393,7 +362,7 @@ def test_groups_at_the_end_and_with_holes_wrap_around():
     assert draws.groups(4)[[0, 5, 8, 9]].tolist() == [[0, 1, 2, 3], [5, 6, 7, 4], [8, 9, 8, 9], [9, 8, 9, 8]]
     draws.keep(torch.tensor([0, 2, 3, 7, 9]))
     assert draws.groups(4).tolist() == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2], [3, 3, 3, 3], [4, 4, 4, 4]]
-    images, truths = rectangles(10)
+    images, truths = white_rectangles(10)
     rows = torch.tensor([0, 2, 3, 7, 9])
     draws = Draws(seed=0, epoch=0, step=0, total=10)
     whole = augmented("strong", images[:, :3], truths, draws)
@@ -432,7 +401,7 @@ def test_small_things_do_not_flicker():
 
 
 def test_mixup_blends_and_joins():
-    images, truths = rectangles(5)
+    images, truths = white_rectangles(5)
     shown, moved = augmented("none(mixup=1)", images, truths)
     assert moved.counts.tolist() == [2, 2, 2, 2, 1]  # the last one has no partner
     assert moved[0].labels.tolist() == [0, 1]
@@ -495,7 +464,7 @@ def test_copy_paste_covers_what_lies_beneath():
 
 
 def test_copy_paste_needs_masks():
-    images, truths = rectangles(2)
+    images, truths = white_rectangles(2)
     policy = instance_augmentation("none(copy_paste=1)")
     assert policy.needs_masks(0)
     assert policy.unit == 2
@@ -607,7 +576,7 @@ def test_training_pastes_along_polygons():
 
 def test_boxes_that_are_not_those_of_the_mask_stay_around_the_whole_object():
     """Where a mask shows a part of its object only, a turned box stays the one around the turned corners."""
-    images, truths = rectangles(8)
+    images, truths = white_rectangles(8)
     assert truths.masks is not None
     half = truths.masks.clone()
     half[:, :, : WIDTH // 2] = False
@@ -620,7 +589,7 @@ def test_boxes_that_are_not_those_of_the_mask_stay_around_the_whole_object():
 
 
 def test_a_fixed_number_of_objects_stays():
-    images, truths = rectangles(64)
+    images, truths = white_rectangles(64)
     policy = instance_augmentation("strong(shift=0.7)", fixed=True, flip=False)
     assert (policy.mosaic, policy.mixup, policy.unit) == (0, 0, 1)
     shown, moved = augmented(replace(policy, colour=None), images, truths)
@@ -633,7 +602,7 @@ def test_a_fixed_number_of_objects_stays():
 
 
 def test_shapes_go_where_something_moves():
-    images, truths = rectangles(2)
+    images, truths = white_rectangles(2)
     shapes = (Polygons(rings=((0.0, 0.0, 5.0, 0.0, 5.0, 5.0),)),) * 2
     truths = replace(truths, shapes=shapes)
     assert augmented("none", images, truths)[1] is truths

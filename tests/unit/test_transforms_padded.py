@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from rectangles import HEIGHT, WIDTH, white_rectangles
 
 from striate.core.instances import Instances, InstanceSets
 from striate.data.dataset import Dataset
@@ -15,7 +15,6 @@ from striate.data.preprocess import Pixels, Preprocessing
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.instances import instance_augmentation
 
-HEIGHT, WIDTH = 96, 128
 GEOMETRY = [
     "none(flip=yes, flip_vertical=yes)",
     "none(scale=0.5..1.5, shift=0.3, flip=yes)",
@@ -24,40 +23,9 @@ GEOMETRY = [
 ]
 
 
-def rectangles(count: int, objects: int = 1, seed: int = 0) -> tuple[Tensor, InstanceSets]:
-    """Pictures with white rectangles on black, image i in channel i % 4 of four, with boxes, masks and keypoints."""
-    rng = np.random.default_rng(seed)
-    images = torch.zeros(count, 4, HEIGHT, WIDTH, dtype=torch.uint8)
-    truths: list[Instances] = []
-    for i in range(count):
-        boxes = torch.zeros(objects, 4)
-        masks = torch.zeros(objects, HEIGHT, WIDTH, dtype=torch.bool)
-        for j in range(objects):
-            x, y = int(rng.integers(0, WIDTH - 50)), int(rng.integers(0, HEIGHT - 50))
-            w, h = rng.integers(20, 50, 2).tolist()
-            boxes[j] = torch.tensor([x, y, x + w, y + h])
-            masks[j, y : y + h, x : x + w] = True
-            images[i, i % 4, y : y + h, x : x + w] = 255
-        corners = torch.cat(
-            (boxes[:, [0, 1, 2, 1]].view(-1, 2, 2), (boxes[:, None, :2] + boxes[:, None, 2:]) / 2), dim=1
-        )
-        points = torch.cat((corners, torch.full((objects, 3, 1), 2.0)), dim=2)
-        truths.append(
-            Instances(
-                boxes=boxes,
-                labels=torch.full((objects,), i % 4),
-                masks=masks,
-                keypoints=points,
-                crowd=torch.zeros(objects, dtype=torch.bool),
-                areas=torch.full((objects,), float(i)),
-            )
-        )
-    return images, InstanceSets.of(truths)
-
-
 @pytest.mark.parametrize("text", GEOMETRY)
 def test_a_padded_image_moves_as_if_it_were_padded_afterwards(text: str):
-    images, truths = rectangles(24)
+    images, truths = white_rectangles(24)
     high, wide = 61, 77
     fits = (truths.boxes[:, 2] <= wide) & (truths.boxes[:, 3] <= high)
     assert fits.sum() > 5
@@ -85,7 +53,7 @@ def test_a_padded_image_moves_as_if_it_were_padded_afterwards(text: str):
 
 
 def test_a_mosaic_fills_the_canvas_and_mixup_joins_the_contents():
-    images, truths = rectangles(4)
+    images, truths = white_rectangles(4)
     content = torch.tensor([[96, 60], [50, 128], [96, 128], [40, 30]])
     plain: dict[str, Any] = {
         "crops": None,
