@@ -203,13 +203,17 @@ def test_backward_reaches_every_parameter(name, network):
 def test_every_parameter_has_a_part_in_every_loss_whatever_a_batch_holds(name, network):
     """Processes wait for each other's gradients: one without objects must have as many as the others, if only zeros."""
     none = _objects(network)
+    first = {key: tensor.clone() for key, tensor in network.state_dict().items()}  # statistics of normalisations move
     network.train()
-    for truths in ((_objects(network, (0, 1)), none), (none, none), (_objects(network, (0,), crowd=[True]), none)):
+    try:
+        for truths in ((_objects(network, (0, 1)), none), (none, none), (_objects(network, (0,), crowd=[True]), none)):
+            network.zero_grad()
+            sum(network.losses(_batch(network, *truths)).values()).backward()
+            missing = [key for key, weight in network.named_parameters() if weight.grad is None]
+            assert [key for key in missing if not re.match(UNREAD.get(name, "$"), key)] == []
+    finally:
         network.zero_grad()
-        sum(network.losses(_batch(network, *truths)).values()).backward()
-        missing = [key for key, weight in network.named_parameters() if weight.grad is None]
-        assert [key for key in missing if not re.match(UNREAD.get(name, "$"), key)] == []
-    network.zero_grad()
+        network.load_state_dict(first)
 
 
 def _close(found, expected):
