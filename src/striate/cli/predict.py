@@ -61,7 +61,7 @@ def command(
     Inputs that cannot be read are listed and make the exit code 3; the others are predicted all the same.
     """
     from striate.runs.detect import Choice, choosing, predict_large
-    from striate.runs.model import expand, load
+    from striate.runs.model import expand, load, name_of
     from striate.runs.pictures import save_annotated
     from striate.runs.sliding import predict_sliding
     from striate.runs.video import is_video
@@ -85,7 +85,7 @@ def command(
         raise UsageError(f"--{'track' if track else 'every'} is for videos, and {sources[0]} is none.")
     inputs = expand(sources)
     if write is not None and out is not None:
-        names = [str(source) if isinstance(source, str | Path) else f"image {n}" for n, source in enumerate(inputs)]
+        names = [name_of(number, source) for number, source in enumerate(inputs)]
         check_writable(names, out, write, task=loaded.task.name)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # what failed is listed below
         if slide is not None:

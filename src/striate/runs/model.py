@@ -352,7 +352,7 @@ def predict_each(model: Model, sources: Iterable[Source], answer: Callable[[Pixe
     found: list[Instances] = []
     failed: list[Failed] = []
     for number, source in enumerate(sources):
-        name = _name(number, source)
+        name = name_of(number, source)
         try:
             image = pixels_of(source, name)
         except DataError as error:
@@ -373,7 +373,8 @@ def predict_each(model: Model, sources: Iterable[Source], answer: Callable[[Pixe
     )
 
 
-def _name(number: int, source: Source) -> str:
+def name_of(number: int, source: Source) -> str:
+    """What predictions call the image that stands at ``number``: its path, or its place where it has none."""
     return str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
 
 
@@ -401,7 +402,7 @@ def _read(sources: list[tuple[int, Source]], preprocessing: Preprocessing) -> _C
     chunk = _Chunk(names=[], sizes=[], pixels=[], failed=[])
     with quiet:
         for number, source in sources:
-            name = _name(number, source)
+            name = name_of(number, source)
             try:
                 image = pixels_of(source, name)
                 chunk.pixels.append(preprocessing.pixels(image))

@@ -9,7 +9,7 @@ from striate.core.annotations import Classification
 from striate.core.instances import Skeleton
 from striate.data.preprocess import Pixels
 from striate.files import replacing
-from striate.runs.model import Prediction, Predictions, Source, pixels_of
+from striate.runs.model import Prediction, Predictions, Source, name_of, pixels_of
 from striate.runs.writing import stems
 from striate.viz.draw import draw_classification
 from striate.viz.instances import draw_instances
@@ -27,7 +27,7 @@ def save_annotated(found: Predictions, inputs: Sequence[Source], out: Path) -> l
         The files, in the order of the predictions.
     """
     failed = {item.source for item in found.failed}
-    named = [(str(one) if isinstance(one, str | Path) else f"image {n}", one) for n, one in enumerate(inputs)]
+    named = [(name_of(number, source), source) for number, source in enumerate(inputs)]
     readable = [(name, source) for name, source in named if name not in failed]
     files: list[Path] = []
     for (name, source), stem, prediction in zip(readable, stems(found.sources), found, strict=True):
