@@ -5,7 +5,7 @@ what cuts regions out of maps or with what reads the answers keeps a network fro
 
 The networks are the catalog's but for their widths, so that a processor without help learns them in seconds: residual
 networks of 16 to 128 channels instead of 64 to 512, pyramids of 64 instead of 256, full layers of 256 instead of 1024
-and 4096. Strides, anchors, overlaps, shares, weights of deltas, losses and suppression are the catalog's.
+and 4096, tokens of 64 instead of 256. Strides, anchors, overlaps, shares, weights of deltas, losses and suppression are the catalog's.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from striate.core.instances import InstanceSets
 from striate.data.open import open_dataset
 from striate.metrics.coco import DetectionMetric
 from striate.models.backbones import resnet, vgg
-from striate.models.detectors import cascade_rcnn, fast_rcnn, faster_rcnn, fcos, retinanet
+from striate.models.detectors import cascade_rcnn, detr, fast_rcnn, faster_rcnn, fcos, retinanet
 from striate.models.detectors.catalog import DETECTORS, create_detector
 from striate.models.heads.box import FullLayers, Predictor
 from striate.models.heads.rpn import RPN
@@ -33,7 +33,7 @@ CLASSES, SIDE = 10, 128
 ROWS = [28, 40, 50, 54, 70, 71, 86, 87]
 MEAN, STD = 118, 60  # of the grey values of `scenes`
 WIDTHS, MAPS = (16, 32, 64, 128), (16, 32, 64, 128, 128)  # of a residual network and of a VGG
-THIN, FULL = 64, 256  # channels of a pyramid, and of full layers
+THIN, FULL = 64, 256  # channels of a pyramid or of tokens, and of full layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,9 @@ RECIPES = {
     "rfcn": Recipe(),
     "rfcn_3x3": Recipe(),
     "light_head_rcnn": Recipe(),
+    "faster_rcnn_c4": Recipe(rate=2e-3, steps=200),  # a box from an average over its region is slow to learn
+    "rcnn_windows": Recipe(steps=100, regions=16),
+    "detr": Recipe(steps=600),  # a hundred queries find out which of them answers for what
 }
 
 
@@ -83,6 +86,8 @@ def _build(name, monkeypatch):
             narrow.setattr(module, "FullLayers", _narrow)
         for module in (retinanet, fcos):
             narrow.setattr(module, "CHANNELS", THIN)
+        tokens = replace(detr.VARIANTS["detr"], width=THIN, hidden=FULL, dropout=0.0)
+        narrow.setitem(detr.VARIANTS, "detr", tokens)
         torch.manual_seed(0)
         network = create_detector(name, backbone=recipe.backbone, classes=CLASSES, channels=3, size=(SIDE, SIDE))
     for layer in network.modules():
