@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from striate.core.batch import Batch
 from striate.core.instances import Instances, InstanceSets, Skeleton
+from striate.metrics.keypoints import COCO_POINTS
 from striate.models.contract import Backbone, Stage
 from striate.models.detectors.catalog import create_backbone
 from striate.models.regressor import Regressor
@@ -155,6 +156,31 @@ def test_points_come_back_with_their_box_and_visibility() -> None:
     assert found.keypoints is not None
     assert found.keypoints.tolist() == [[[16, 16, 2], [48, 8, 1]]]
     assert found.boxes.tolist() == [[16, 8, 48, 16]]
+
+
+def test_oks_takes_the_sigmas_of_coco_where_the_points_are_those_of_its_persons() -> None:
+    def similarity(names: tuple[str, ...], away: int) -> float:
+        """OKS where one point is 4 pixels away in an object of 2048 pixels."""
+        document = {"task": "keypoints", "classes": ["person"], "points": names, "flips": range(17), "edges": []}
+        network = build_network(document, "mobilenet_v1_025", backbone=None, channels=1, size=(32, 32))
+        metric = build_task(network, document).metric()
+        points = torch.full((1, 17, 3), 2.0)
+        moved = points.clone()
+        moved[0, away, 0] += 4
+        box = torch.tensor([[0.0, 0, 64, 32]])
+        found, true = (Instances(boxes=box, labels=torch.tensor([0]), keypoints=each) for each in (moved, points))
+        metric.update(InstanceSets.of([found]), InstanceSets.of([true]))
+        return metric.compute()["OKS"]
+
+    def by_hand(sigma: float) -> float:
+        return (16 + math.exp(-(4**2) / (2 * 2048 * (2 * sigma) ** 2))) / 17
+
+    # cocodataset.org, "Keypoint Evaluation": the nose has sigma 0.026, the right ankle 0.089.
+    assert similarity(COCO_POINTS, 0) == pytest.approx(by_hand(0.026))
+    assert similarity(COCO_POINTS, 16) == pytest.approx(by_hand(0.089))
+    spelled = tuple(name.replace("_", " ").title() for name in reversed(COCO_POINTS))
+    assert similarity(spelled, 0) == pytest.approx(by_hand(0.089))
+    assert similarity(tuple(map(str, range(17))), 0) == pytest.approx(by_hand(0.05))
 
 
 @pytest.mark.parametrize("task", ["localization", "keypoints"])

@@ -10,13 +10,21 @@ from PIL import Image
 
 from striate.core.annotations import Classifications
 from striate.core.batch import Batch
+from striate.core.instances import Skeleton
 from striate.data.dataset import Dataset, ImageArrays
 from striate.data.images import ImageFiles
 from striate.data.loader import Loader
 from striate.data.preprocess import Preprocessing
 from striate.data.transforms.draws import Draws
 from striate.data.transforms.mixing import Mixing, cutmix_boxes
-from striate.data.transforms.policy import POLICIES, Augmentation, augmentation, mirror_makes_sense, parse
+from striate.data.transforms.policy import (
+    POLICIES,
+    Augmentation,
+    augmentation,
+    mirror_images_known,
+    mirror_makes_sense,
+    parse,
+)
 from striate.errors import UsageError
 
 COLOUR = Preprocessing(size=(16, 16), channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -303,6 +311,23 @@ def test_flips_half_of_the_images_only_where_asked():
 def test_where_mirrors_make_sense(name: str, classes: tuple[str, ...], expected: bool):
     data = dataset_of(ImageArrays(np.zeros((2, 4, 4, 1), dtype=np.uint8)), name=name, classes=classes)
     assert mirror_makes_sense(data) is expected
+
+
+@pytest.mark.parametrize(
+    ("names", "flips", "known"),
+    [
+        (("top_left", "top_right"), (1, 0), True),
+        (("0", "1"), (1, 0), True),
+        (("0", "1"), (0, 1), False),
+        (("eye 1", "eye 2"), (0, 1), False),
+        (("left_eye", "nose"), (0, 1), False),
+        (("LEye", "REye", "nose"), (0, 1, 2), False),
+        (("nose", "Chin", "mouth_centre"), (0, 1, 2), True),
+        (("0",), (0,), True),
+    ],
+)
+def test_where_mirror_images_of_points_are_known(names: tuple[str, ...], flips: tuple[int, ...], known: bool):
+    assert mirror_images_known(Skeleton(names=names, flips=flips)) is known
 
 
 def test_options_are_read_from_text():

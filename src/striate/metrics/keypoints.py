@@ -4,6 +4,7 @@ Letters: N images, M objects, P keypoints, K classes.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict
@@ -25,12 +26,31 @@ Length = Literal["box"] | tuple[int, int]  # the box's larger side, or the dista
 # alpha * max(height, width) of the box, alpha 0.1 for whole bodies (PARSE) and 0.2 for upper ones (Buffy).
 # The third is ours.
 THRESHOLDS = (0.1, 0.2, 0.05)
-# pycocotools, Params.setKpParams: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles of COCO's persons.
+# The points of COCO's persons, by the names of its annotations, and their sigmas: pycocotools, Params.setKpParams.
+COCO_POINTS = (
+    "nose",
+    *(
+        f"{side}_{part}"
+        for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    ),
+)
 COCO_SIGMAS = tuple(
     sigma / 10
     for sigma in (0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89)
 )
 UNIFORM_SIGMA = 0.05  # ours, where none are known: between COCO's eyes (0.025) and ankles (0.089)
+
+
+def sigmas_of(names: Sequence[str]) -> tuple[float, ...] | float:
+    """COCO's sigmas where the points are the 17 of its persons, in any order, else the uniform one.
+
+    Args:
+        names: of the points; case, and whether words are apart by ``_``, ``-`` or a space, make no difference.
+    """
+    known = dict(zip(COCO_POINTS, COCO_SIGMAS, strict=True))
+    plain = ["_".join(re.split(r"[\s_-]+", name.casefold().strip())) for name in names]
+    return tuple(known[name] for name in plain) if sorted(plain) == sorted(known) else UNIFORM_SIGMA
 
 
 class PointScores(TypedDict):

@@ -21,8 +21,8 @@ from striate.data.loader import Loader
 from striate.data.open import open_dataset
 from striate.data.preprocess import Preprocessing
 from striate.data.split import Splits, fewer, split
-from striate.data.transforms.instances import instance_augmentation
-from striate.data.transforms.policy import augmentation, mirror_makes_sense
+from striate.data.transforms.instances import INSTANCE_POLICIES, instance_augmentation
+from striate.data.transforms.policy import augmentation, mirror_images_known, mirror_makes_sense, parse
 from striate.engine import distributed
 from striate.engine.optimizers import LearningGroup, peak_lr
 from striate.errors import DataError, UsageError, did_you_mean
@@ -53,6 +53,7 @@ from striate.runs.model_file import read_card, read_model
 from striate.tasks.classification import Classification
 from striate.tasks.detection import Detection
 from striate.tasks.distillation import Distillation, Teacher
+from striate.tasks.keypoints import Keypoints
 from striate.tasks.task import Task
 
 SMALL = 64  # pixels: up to here an image is small, and nothing is cut out of it
@@ -294,7 +295,7 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
         clean = settings.clean_epochs
         augment = instance_augmentation(
             settings.augment,
-            flip=mirror_makes_sense(prepared.dataset),
+            flip=mirror_makes_sense(prepared.dataset) and not unmirrored_points(prepared),
             skeleton=prepared.dataset.skeleton,
             clean_from=settings.epochs - clean if isinstance(clean, int) else None,
             fill=prepared.preprocessing.fill,
@@ -322,6 +323,19 @@ def loader(prepared: Prepared, name: str, *, batch: int, training: bool) -> Load
         rank=distributed.rank(),
         world=distributed.world(),
     )
+
+
+def unmirrored_points(prepared: Prepared) -> bool:
+    """Whether the policy would mirror, and does not, because nothing says which points are mirror images.
+
+    Raises:
+        UsageError: as `striate.data.transforms.policy.parse`.
+    """
+    settings, skeleton = prepared.resolved.settings, prepared.dataset.skeleton
+    if settings.task != Keypoints.name or skeleton is None or mirror_images_known(skeleton):
+        return False
+    name, overridden = parse(settings.augment, INSTANCE_POLICIES)
+    return INSTANCE_POLICIES[name].flip and "flip" not in overridden and mirror_makes_sense(prepared.dataset)
 
 
 def usual_clean_epochs(epochs: int) -> int:

@@ -43,6 +43,7 @@ from striate.runs.prepare import (
     from_anywhere,
     loader,
     prepare,
+    unmirrored_points,
     watched,
 )
 from striate.runs.tensorboard import TensorBoard, require_tensorboard
@@ -227,6 +228,12 @@ def introduce(prepared: Prepared, display: Display) -> None:
         display.say(
             f"{network}; {settings.optimizer}, {settings.schedule} to lr {settings.lr:g}, batch {settings.batch}, "
             f"{settings.epochs} epochs, augment {settings.augment}, on {prepared.device}."
+        )
+    if unmirrored_points(prepared):
+        display.say(
+            "Note: no image is mirrored, for nothing says which points change places in a mirror. Names of left and "
+            "right say it, and so do flip_idx in YOLO's yaml and flips in COCO's categories. Where none has to, give "
+            "flip=yes, as in --augment 'standard(flip=yes)'."
         )
     if settings.weights not in (None, "none"):
         display.say(f"Weights: {'; '.join((settings.weights, *prepared.weights))}.")

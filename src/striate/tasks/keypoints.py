@@ -15,7 +15,7 @@ from torch import Tensor
 
 from striate.core.batch import Batch
 from striate.core.instances import HIDDEN, UNLABELLED, VISIBLE, InstanceSets, Skeleton
-from striate.metrics.keypoints import KeypointMetric
+from striate.metrics.keypoints import KeypointMetric, sigmas_of
 from striate.models.regressor import Regressor
 from striate.ops.losses import smooth_l1
 from striate.tasks.task import Task
@@ -73,8 +73,8 @@ class Keypoints(Task):
         )
 
     def metric(self) -> KeypointMetric:
-        """PCK and OKS."""
-        return KeypointMetric(len(self.classes))
+        """PCK and OKS, with COCO's sigmas where the points are those of its persons."""
+        return KeypointMetric(len(self.classes), sigmas=sigmas_of(self.skeleton.names))
 
     def first_loss(self) -> float:
         """What a network pays that sees every point in the corner and doubts that it is visible, about."""

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from striate.core.annotations import Classifications
+from striate.core.instances import Skeleton
 from striate.data.dataset import Dataset
 from striate.data.transforms.auto_augment import LEVELS, AutoAugment
 from striate.data.transforms.colour import ColourJitter
@@ -89,6 +90,12 @@ POLICIES: Mapping[str, Options] = {
 # Where a mirror image is another class, or none: characters, and what is named after a side.
 UNMIRRORED_DATA = frozenset(["digits", "mnist", "emnist", "kmnist", "qmnist", "usps", "svhn", "omniglot", "gtsrb"])
 UNMIRRORED_CLASS = re.compile(r"\d+|.|(digit|letter|character)\b.*|.*\b(left|right)\b.*|\d+ - \w+", re.IGNORECASE)
+# Words of points that stay what they are in a mirror: no side is among them.
+SIDELESS = frozenset(
+    ["top", "bottom", "upper", "lower", "up", "down", "middle", "mid", "centre", "center"]
+) | frozenset(
+    ["head", "crown", "forehead", "nose", "mouth", "chin", "neck", "chest", "spine", "pelvis", "tail", "tip", "base"]
+)
 
 
 def mirror_makes_sense(dataset: Dataset) -> bool:
@@ -100,6 +107,18 @@ def mirror_makes_sense(dataset: Dataset) -> bool:
     if dataset.name.casefold() in UNMIRRORED_DATA:
         return False
     return not any(UNMIRRORED_CLASS.fullmatch(name.replace("_", " ").strip()) for name in dataset.classes)
+
+
+def mirror_images_known(skeleton: Skeleton) -> bool:
+    """Whether it is known which point each becomes in a mirror.
+
+    Flips that leave every point what it is do not say so: they stand where the data states none, and tools write them
+    where nobody stated any. They are believed of a single point, and where all names are made of words without a side.
+    """
+    names = skeleton.names
+    if len(names) == 1 or skeleton.flips != tuple(range(len(names))):
+        return True
+    return all(set(re.split(r"[\s_.-]+", name.casefold().strip())) <= SIDELESS for name in names)
 
 
 class Step(Protocol):
