@@ -202,7 +202,7 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def save_weights(network: Classifier, path: str | os.PathLike[str], *, name: str, origin: str) -> None:
+def save_weights(network: Classifier | Detector, path: str | os.PathLike[str], *, name: str, origin: str) -> None:
     """Write a network's weights as another library names them; see `striate.runs.checkpoints.save_weights`."""
     checkpoints.save_weights(network, Path(path), name=name, origin=origin)
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import striate
 from striate.errors import ModelFileError, UsageError
 from striate.models.catalog import load
+from striate.models.detectors.catalog import create_detector
 from striate.models.official import CHECKPOINTS
 from striate.runs import checkpoints
 
@@ -187,6 +188,55 @@ def test_saving_under_unknown_names_is_refused(tmp_path):
         striate.save_weights(network, tmp_path / "w.pth", name="resnet18", origin="torchvision")
     with pytest.raises(UsageError, match=r"\.safetensors or \.pth"):
         striate.save_weights(network, tmp_path / "w.txt", name="squeezenet1_1", origin="torchvision")
+
+
+def test_a_detectors_weights_are_saved_as_torchvision_names_them_and_come_back(tmp_path):
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    ours = striate.create("fcos", classes=5, size=128)
+    with torch.no_grad():
+        for value in ours.state_dict().values():  # what training moves, statistics of normalisations included
+            if value.is_floating_point():
+                value.uniform_(0.5, 1.5)
+            else:
+                value.fill_(7)
+    path = tmp_path / "fcos.safetensors"
+    striate.save_weights(ours, path, name="fcos", origin="torchvision")
+    with torch.device("meta"):
+        theirs = get_model("fcos_resnet50_fpn", weights=None, weights_backbone=None, num_classes=5)
+    theirs.load_state_dict(checkpoints.read_checkpoint(path), strict=True, assign=True)
+    again = tmp_path / "again.pth"
+    torch.save(theirs.state_dict(), again)
+    back = striate.create("fcos", weights=again, size=128)
+    assert back.classes == 5
+    own = ours.state_dict()
+    assert all(torch.equal(tensor, own[key]) for key, tensor in back.state_dict().items())
+
+
+def test_a_detector_is_saved_only_as_what_the_other_library_has(tmp_path):
+    with torch.device("meta"):
+        sizes = {"classes": 2, "channels": 3, "size": (128, 128)}
+        other, strided = (
+            create_detector("retinanet", backbone=backbone, **sizes) for backbone in ("resnet18", "resnet50_v1")
+        )
+        strider, dilated = create_detector("strider_n", **sizes), create_detector("detr_dc5", **sizes)
+    path = tmp_path / "w.pth"
+    with pytest.raises(UsageError, match="the network is no retinanet around resnet50, as torchvision has it"):
+        striate.save_weights(other, path, name="retinanet", origin="torchvision")
+    with pytest.raises(UsageError, match="the network is no retinanet around resnet50"):  # the same shapes
+        striate.save_weights(strided, path, name="retinanet", origin="torchvision")
+    with pytest.raises(UsageError, match="the network is no detr around resnet50"):
+        striate.save_weights(dilated, path, name="detr", origin="authors")
+    with pytest.raises(
+        UsageError, match=r"strider_n has no names of 'torchvision': .*none; ssd300, retinanet, .* have"
+    ):
+        striate.save_weights(strider, path, name="strider_n", origin="torchvision")
+    with pytest.raises(UsageError, match="has no names of 'timm': the origin is one of torchvision"):
+        striate.save_weights(other, path, name="retinanet", origin="timm")
+    with pytest.raises(UsageError, match="resnet50 is a backbone rather than a detector"):
+        striate.save_weights(other, path, name="resnet50", origin="torchvision")
+    assert not path.exists()
 
 
 def test_none_is_no_weights():

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from torchvision.models import resnet18
+from torchvision.models import get_model, resnet18
 from torchvision.models.detection import ssd300_vgg16
 
 import striate
 from striate.config import Layer, TrainSettings, resolve
 from striate.data.preprocess import Preprocessing
-from striate.errors import UsageError
+from striate.errors import ModelFileError, UsageError
 from striate.models.detectors.catalog import DETECTORS, create_detector
 from striate.models.weights import from_ours
 from striate.runs.detector_weights import start_from
@@ -38,6 +38,36 @@ def test_another_number_of_classes_is_asked_for_in_words(checkpoint):
     with pytest.raises(UsageError, match="is for 5 classes, not 3"):
         striate.create("ssd300", weights=checkpoint, classes=3)
     assert striate.create("ssd300", weights=checkpoint, classes=3, new_head=True).classes == 3
+
+
+def _published(name, path):
+    """A checkpoint with torchvision's names and shapes that takes no room."""
+    with torch.device("meta"):
+        state = get_model(name, weights=None, weights_backbone=None).state_dict()
+    torch.save({key: torch.zeros((), dtype=of.dtype).expand(of.shape) for key, of in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("there", ["fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"])
+def test_a_detector_that_is_not_here_is_refused_with_those_that_load(tmp_path, there):
+    path = _published(there, tmp_path / "w.pth")
+    with torch.device("meta"):
+        network = create_detector("faster_rcnn", classes=2, channels=3, size=(128, 128))
+    for origin in (None, "torchvision"):
+        settings = TrainSettings(
+            task="detection", model="faster_rcnn", backbone="resnet50", weights=str(path), origin=origin
+        )
+        with pytest.raises(ModelFileError, match=r"no counterpart here.*Nothing of it is taken: .* fcos_resnet50_fpn"):
+            start_from(network, settings, ("a", "b"))
+
+
+def test_another_detectors_checkpoint_says_whose_it_is(tmp_path):
+    path = _published("fasterrcnn_resnet50_fpn", tmp_path / "w.pth")
+    with torch.device("meta"):
+        network = create_detector("fcos", classes=2, channels=3, size=(128, 128))
+    settings = TrainSettings(task="detection", model="fcos", backbone="resnet50", weights=str(path))
+    with pytest.raises(ModelFileError, match="is a checkpoint of faster_rcnn by torchvision, not of fcos: name these"):
+        start_from(network, settings, ("a", "b"))
 
 
 def test_a_classifiers_weights_are_the_backbones(tmp_path):

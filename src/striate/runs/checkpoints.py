@@ -11,14 +11,15 @@ from urllib.request import urlopen
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from striate.data.preprocess import Preprocessing
 from striate.engine.checkpoint import METADATA
 from striate.errors import ModelFileError, UsageError, did_you_mean
 from striate.files import replacing
 from striate.models import catalog
-from striate.models.contract import Classifier
+from striate.models.contract import Classifier, Detector
+from striate.models.detectors.catalog import DETECTORS, DetectorArchitecture, create_detector, find_detector
 from striate.models.features import last_layer
 from striate.models.heads import Head
 from striate.models.official import CHECKPOINTS, Checkpoint, checkpoints, imagenet_input
@@ -335,32 +336,47 @@ def _origin(name: str, tensors: Mapping[str, Tensor], weights: str) -> str:
     )
 
 
-def save_weights(network: Classifier, path: Path, *, name: str, origin: str) -> None:
+def save_weights(network: Classifier | Detector, path: Path, *, name: str, origin: str) -> None:
     """Write the weights of a network under the names and in the shapes of another library.
 
+    A detector keeps its classes, K of them. Where torchvision counts background as one more (SSD, Faster R-CNN), its
+    ``num_classes`` is K + 1, else K.
+
     Args:
-        network: of the catalog.
+        network: of the catalog; a detector around its published backbone.
         path: a ``.safetensors`` file, or a ``.pth`` as torch writes it.
         name: the network's in the catalog, or ``timm:NAME``.
         origin: ``torchvision``, ``timm``, ...: the library that shall read the file.
 
     Raises:
-        UsageError: an unknown name or origin, a file of another kind, or a network of another name.
+        UsageError: an unknown name or origin, a file of another kind, or a network of another name or backbone.
     """
-    known = catalog.find(name).origins
+    architecture = find_detector(name) if isinstance(network, Detector) else catalog.find(name)
+    known = architecture.origins
     if origin not in known:
         there = f"one of {', '.join(known)}" if known else "none, for no other library has it"
+        if isinstance(architecture, DetectorArchitecture) and not known:
+            there = f"none; {', '.join(each for each in DETECTORS if DETECTORS[each].origins)} have some"
         raise UsageError(f"{name} has no names of {origin!r}: the origin is {there}.")
     if path.suffix not in (".safetensors", ".pth"):
         raise UsageError(f"{path}: weights are written as .safetensors or .pth.")
+    what, create = name, catalog.create
+    if isinstance(architecture, DetectorArchitecture):
+        what, create = f"{name} around {architecture.backbone}, as {origin} has it", create_detector
     with torch.device("meta"):
-        other = catalog.create(name, classes=network.classes, channels=network.channels, size=network.size)
-    own = network.state_dict()
-    if {key: tensor.shape for key, tensor in own.items()} != {k: t.shape for k, t in other.state_dict().items()}:
-        raise UsageError(f"the network is no {name}: its weights have other names or shapes.")
-    tensors = from_ours(own, known[origin])
+        other = create(name, classes=network.classes, channels=network.channels, size=network.size)
+    if _form(network) != _form(other):
+        raise UsageError(f"the network is no {what}: its weights have other names or shapes, or it has other strides.")
+    tensors = from_ours(network.state_dict(), known[origin])
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
         else:
             torch.save(tensors, temporary)
+
+
+def _form(network: nn.Module) -> dict[str, tuple[object, ...]]:
+    """Shapes of the weights, and strides and dilations of the convolutions, in which two networks may differ alone."""
+    convolutions = {key: layer for key, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    return {**shapes, **{key: (layer.stride, layer.dilation) for key, layer in convolutions.items()}}

@@ -30,6 +30,15 @@ from striate.runs.model_file import read_card, read_tensors
 from striate.tasks.classification import Classification
 from striate.tasks.detection import Detection
 
+# How names of what is behind a detector's backbone begin, in torchvision, DETR's authors' code and transformers.
+DETECTOR_PARTS = (
+    "roi_heads.",
+    "head.classification_head.",
+    "head.regression_head.",
+    "class_embed.",
+    "class_labels_classifier.",
+)
+
 
 def start_from(network: nn.Module, settings: TrainSettings, classes: Sequence[str]) -> tuple[str, ...]:
     """Give a detector, or a network for localization or keypoints, the weights that the settings name.
@@ -69,6 +78,7 @@ def start_from(network: nn.Module, settings: TrainSettings, classes: Sequence[st
             tensors = to_ours(tensors, network, origin)
             known = origin.classes if _classes(network, tensors) == len(origin.classes) else ()
             return _whole(network, tensors, settings.weights, known, classes)
+        _refuse_other_detectors(tensors, settings)
     return _backbone(network, name, settings)
 
 
@@ -105,7 +115,7 @@ def said_by(settings: TrainSettings) -> dict[str, str]:
     elif detection:
         tensors = read_checkpoint(file)
         names = [settings.model] if settings.model != "auto" else list(DETECTORS)
-        fitting = [name for name in names if _origins(name, settings.origin, tensors) and _complete(name, tensors)]
+        fitting = [name for name in names if _complete(name, settings.origin, tensors)]
         if len(fitting) > 1:
             raise UsageError(
                 f"--weights {settings.weights} may be of {' or '.join(fitting)}: name the one that is meant with "
@@ -221,11 +231,36 @@ def _origins(name: str, origin: str | None, tensors: Mapping[str, Tensor]) -> li
     return [label for label in matching(tensors, find_detector(name).origins) if origin in (None, label)]
 
 
-def _complete(name: str, tensors: Mapping[str, Tensor]) -> bool:
+def _complete(name: str, origin: str | None, tensors: Mapping[str, Tensor]) -> bool:
     """Whether a checkpoint has every weight of a published detector, of which another may have more."""
+    fitting = _origins(name, origin, tensors)
+    if not fitting:
+        return False
     network, origins = published(name), find_detector(name).origins
-    found = to_ours(tensors, network, origins[_origins(name, None, tensors)[0]])
-    return set(found) == set(network.state_dict())
+    return set(to_ours(tensors, network, origins[fitting[0]])) == set(network.state_dict())
+
+
+def _refuse_other_detectors(tensors: Mapping[str, Tensor], settings: TrainSettings) -> None:
+    """Refuse a checkpoint of a whole detector that is not the one to be built, rather than look for a classifier in it.
+
+    Raises:
+        ModelFileError: naming the detector that it is of, or else those that load.
+    """
+    if not any(name.startswith(DETECTOR_PARTS) for name in tensors):
+        return
+    of = [name for name in DETECTORS if _complete(name, None, tensors)]
+    if of:
+        theirs, wanted = _origins(of[0], None, tensors), f" by {settings.origin}" if settings.origin else ""
+        raise ModelFileError(
+            f"{settings.weights} is a checkpoint of {' or '.join(of)} by {' or '.join(theirs)}, not of "
+            f"{settings.model}{wanted}: name these with --model and --origin, or start from a classifier's weights."
+        )
+    known = [f"{label}'s {origin.model}" for line in DETECTORS.values() for label, origin in line.origins.items()]
+    raise ModelFileError(
+        f"{settings.weights} is a checkpoint of a detector that has no counterpart here, as its names show; the first "
+        f"is {next(iter(tensors))}. Nothing of it is taken: start from one of {', '.join(known)}, or from a "
+        "classifier's weights."
+    )
 
 
 def _classes(network: Detector, tensors: Mapping[str, Tensor]) -> int | None:
