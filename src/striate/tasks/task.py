@@ -53,7 +53,13 @@ class Task(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Training losses, each a scalar and a mean over the batch, so that micro-batches and processes add up."""
+        """Training losses, each a scalar and a mean over the images of the batch.
+
+        The engine weighs micro-batches and processes by their images, so that they add up to the loss of the whole
+        batch. Detectors whose papers divide by the objects, positives or regions of the batch (all but YOLO and
+        RetinaNet) divide by those of the micro-batch: cut into several, theirs is a mean of means, in which an object
+        among few counts more, and not quite the loss of the whole batch.
+        """
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Annotations:
