@@ -16,9 +16,7 @@ from striate.data.dataset import Dataset, ImageArrays
 from striate.data.doctor.boxes import OBJECT_CHECKS
 from striate.data.doctor.checks import find_problems
 from striate.data.doctor.examination import Problem, examine
-from striate.data.doctor.mend import check_target
 from striate.data.open import open_dataset
-from striate.errors import UsageError
 
 HEIGHT, WIDTH, IMAGES, EACH = 60, 120, 20, 3
 
@@ -239,6 +237,32 @@ def test_boxes_that_fit_turned_images_are_left_alone(tmp_path: Path) -> None:
     assert "error" not in checks.values()
 
 
-def test_a_copy_of_objects_is_not_mended(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="only images that have one class each are mended"):
-        check_target(clean(), tmp_path / "out")
+def yolo(folder: Path, **labels: str) -> Dataset:
+    """YOLO's folders with the images a and b, and a text file of each name with what it holds."""
+    generator = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for name in "ab":
+        pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    for name, text in ({"a": "0 0.5 0.5 0.2 0.3\n", "b": "0 0.4 0.5 0.2 0.3\n"} | labels).items():
+        (folder / "labels" / f"{name}.txt").write_text(text)
+    return open_dataset(folder)
+
+
+def test_shares_that_are_pixels_are_a_finding_of_their_own(tmp_path: Path) -> None:
+    problems = find_problems(examine(yolo(tmp_path, b="0 60 30 20 20\n0 20 30 20 20\n")))
+    pixels = [problem for problem in problems if problem.check == "boxes_in_pixels"]
+    assert [(problem.severity, problem.file) for problem in pixels] == [
+        ("error", "labels/b.txt line 1"),
+        ("error", "labels/b.txt line 2"),
+    ]
+    assert "has 60 where shares of the image" in pixels[0].message
+    assert not [problem for problem in problems if problem.check in ("not_read", "skipped_row")]
+
+
+def test_annotations_without_an_image_are_found(tmp_path: Path) -> None:
+    problems = find_problems(examine(yolo(tmp_path, gone="0 0.5 0.5 0.2 0.3\n")))
+    found = [problem for problem in problems if problem.check == "annotation_without_image"]
+    assert [(problem.severity, problem.file) for problem in found] == [("warning", "labels/gone.txt")]
+    assert not [problem for problem in problems if problem.check in ("not_read", "skipped_row")]

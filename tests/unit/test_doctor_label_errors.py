@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from striate.core.annotations import Classifications
+from striate.core.instances import InstanceSets
 from striate.data.dataset import Dataset, ImageArrays
 from striate.data.doctor.examination import Opinion, examine
 from striate.data.doctor.label_errors import (
@@ -209,6 +210,20 @@ def test_groups_count_as_one_and_too_few_of_all_is_said(digits: tuple[Dataset, n
     assert (judged.errors, judged.count) == ((), 0)
     assert "'a' (4), 'b' (4)" in judged.notes[0][0]
     assert "no label is judged" in judged.notes[1][0]
+
+
+def test_labels_of_objects_are_not_judged_and_that_is_said(digits: tuple[Dataset, np.ndarray, np.ndarray]) -> None:
+    data = digits[0]
+    truths = InstanceSets(
+        offsets=torch.arange(len(data) + 1), boxes=torch.tensor([[1.0, 1, 6, 6]] * len(data)), labels=data.truths.labels
+    )
+    of = examine(replace(data, task="detection", truths=truths))
+    features = data.images.pixels.reshape(len(data), -1).astype(np.float32)  # type: ignore[attr-defined]
+    judged = judge_labels(of, of.readable, features, display=QUIET)
+    assert (judged.errors, judged.count) == ((), 0)
+    assert [what for what, _ in judged.notes] == [
+        "labels of objects are not judged: the model is asked about whole images"
+    ]
 
 
 def test_the_report_names_each_and_warns_only(digits: tuple[Dataset, np.ndarray, np.ndarray]) -> None:

@@ -87,7 +87,7 @@ def check(
 
     Every image is decoded. Errors make the exit code 3; warnings and notes do not. With --fix OUT a copy is written in
     which they are mended, as far as that can be done without a person, and the exit code tells whether the copy is free
-    of errors. The original is only read.
+    of errors. The original is only read. Of images with objects the copy is COCO JSON.
 
     With --model a trained network looks too: for near duplicates whose pixels differ, such as mirror images, and for
     labels that are likely wrong. That is its opinion: --fix mends nothing because of it.
@@ -274,11 +274,16 @@ def _draw_opinion(examination: "Examination", folder: Path) -> list[Path]:
 
 
 def _verdict(data: str, problems: "Sequence[Problem]", *, mending: bool) -> str:
+    from striate.data.doctor.boxes import STATED_OTHERWISE
+
     errors = _counts([problem for problem in problems if problem.severity == "error"])
     warnings = _counts([problem for problem in problems if problem.severity == "warning"])
     if errors:
         kinds = ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in errors.items())
-        way = "" if mending else f" 'striate data check {data} --fix OUT' writes a corrected copy."
+        way = f" 'striate data check {data} --fix OUT' writes a corrected copy."
+        if any(name in STATED_OTHERWISE for name in errors):
+            way = " --fix cannot mend how boxes are stated: mend all of them where they were written."
+        way = "" if mending else way
         return _plain(f"Not fit for training: {kinds}.{way}")
     if warnings:
         kinds = ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in warnings.items())

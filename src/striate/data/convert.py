@@ -1,4 +1,8 @@
-"""From one format to another, and what is lost on the way."""
+"""From one format to another, and what is lost on the way.
+
+Of what a data set holds: what no format here reads (VOC's truncated, pose, occluded and part; COCO's supercategories,
+attributes, licences of single images and ids) is dropped when it is loaded, and listed nowhere.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -27,7 +27,7 @@ Size = tuple[int, int]  # height, width
 
 NO_SHAPE = Polygons(rings=())  # of an object without a mask, in data that has some
 
-# How reasons begin, for the doctor to tell them apart.
+# How reasons begin, or what is in them, for the doctor to tell them apart.
 NO_IMAGE_ID = "no image has the id"
 NO_CLASS_ID = "no class has the"
 TWICE = "occurs a second time"
@@ -35,6 +35,12 @@ NO_FILE = "there is no file"
 NO_SIZE = "the box has no size"
 OUTSIDE = "the box lies outside of the image"
 OTHER_SIZE = "the file has"
+IN_PIXELS = "where shares of the image, 0 to 1, are expected: pixels?"
+
+# How they end where nothing is lost.
+KEPT = "that is kept"
+AS_THE_FILE = "read as the file is"
+STILL_USED = (KEPT, AS_THE_FILE)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -240,7 +246,7 @@ def _fitted(picture: Picture, header: Header | ImageError, id_: str, skipped: li
             if header.orientation >= 5:
                 picture.objects = [turned(found, header.orientation, size) for found in picture.objects]
             else:
-                reason = f"{OTHER_SIZE} {_words(header.size)} pixels, not {_words(size)} as stated: read as the file is"
+                reason = f"{OTHER_SIZE} {_words(header.size)} pixels, not {_words(size)} as stated: {AS_THE_FILE}"
                 skipped.append(Skipped(source=picture.source or id_, reason=reason, stray=True))
         size = header.size
     objects: list[Found] = []

@@ -120,7 +120,7 @@ def check_truths(dataset: Dataset, task: str, rows: Indices) -> None:
         box = [round(value, 2) for value in truths.boxes[turned[0]].tolist()]
         raise DataError(
             f"{dataset.ids[int(truths.images[turned[0]])]} has the box {box}, which has no area; expected x1 < x2 and "
-            f"y1 < y2. {len(turned)} boxes are like that: 'striate data check' lists them, and '--fix' leaves them out."
+            f"y1 < y2. {len(turned)} are like that; 'striate data check DATA --fix OUT' writes a copy without them."
         )
     counts = truths.counts[torch.from_numpy(rows)]
     if not int(counts.sum()):

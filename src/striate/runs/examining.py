@@ -85,7 +85,10 @@ def with_opinion(
         display.close()
 
     judged = judge_labels(of, rows, values, display=display)
-    display.say(f"Judged {judged.count:,} labels, each by a classifier that was trained on others, in {FOLDS} folds.")
+    if not of.says_where:
+        display.say(
+            f"Judged {judged.count:,} labels, each by a classifier that was trained on others, in {FOLDS} folds."
+        )
     notes += judged.notes
     if judged.count and (split := _learnt(model, of)):
         what = (
@@ -130,6 +133,9 @@ def judge_labels(of: Examination, rows: Integers, features: Floats, *, display: 
         display: shows the progress.
     """
     dataset = of.dataset
+    if of.says_where:
+        what = "labels of objects are not judged: the model is asked about whole images"
+        return Judged(errors=(), count=0, notes=[(what, "Nothing to do; 'striate data show' draws boxes and classes.")])
     first_of: dict[str, int] = {}
     same = np.array([first_of.setdefault(class_key(name), k) for k, name in enumerate(dataset.classes)])
     in_range = of.in_range[rows]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.core.instances import InstanceSets
 from striate.data.dataset import Skipped
 from striate.data.doctor.examination import Examination, Problem, Severity
-from striate.data.objects import NO_CLASS_ID, NO_FILE, NO_IMAGE_ID, NO_SIZE, OTHER_SIZE, OUTSIDE, TWICE
+from striate.data.objects import IN_PIXELS, NO_CLASS_ID, NO_FILE, NO_IMAGE_ID, NO_SIZE, OTHER_SIZE, OUTSIDE, TWICE
 from striate.ops.boxes import iou
 
 SLACK = 1.0  # pixels that a box may leave its image by: tools round, and count from 0 or from 1
@@ -48,7 +48,7 @@ def outside(of: Examination) -> Iterator[Problem]:
         worst = members[int(beyond[members].argmax())]
         message = f"{_many(len(members), 'box leaves', 'boxes leave')} the image by up to {beyond[worst]:.1f} pixels: "
         message += _box(objects.boxes[worst])
-        yield _of_row(of, row, "box_outside", "warning", message, "Cut it off at the border, or mend it.")
+        yield _of_row(of, row, "box_outside", "warning", message, "Mend it; --fix cuts it off at the border.")
 
 
 def misread(of: Examination) -> Iterator[Problem]:
@@ -105,7 +105,7 @@ def repeated(of: Examination) -> Iterator[Problem]:
         two = [key for key in keys if len(labels[key]) > 1]
         if twice:
             message = f"{_many(twice, 'box is there', 'boxes are there')} more than once, with the same class"
-            yield _of_row(of, row, "duplicate_box", "warning", message, "Keep one of each.")
+            yield _of_row(of, row, "duplicate_box", "warning", message, "Keep one of each, as --fix does.")
         if two:
             names = " and ".join(repr(of.dataset.classes[label]) for label in sorted(labels[two[0]]))
             message = f"{_many(len(two), 'box has', 'boxes have')} two classes: {names}"
@@ -236,12 +236,26 @@ _LOST: tuple[tuple[str, str, Severity, str], ...] = (
     (NO_IMAGE_ID, "unknown_image_id", "error", "Add the image, or remove what is said of it."),
     (NO_CLASS_ID, "unknown_class_id", "error", "Add the class, or mend its id."),
     (TWICE, "listed_twice", "warning", "Give each its own id, and list each once."),
+    (IN_PIXELS, "boxes_in_pixels", "error", "Divide x by the image's width, y by its height."),
     (NO_SIZE, "box_without_size", "warning", "Mend the box, or remove it."),
     (OUTSIDE, "box_outside", "warning", "Mend the box, or remove it."),
     (OTHER_SIZE, "size_disagrees", "warning", "State the file's own size, and boxes in its pixels."),
     (NO_FILE, "missing_file", "warning", "Copy the image, or remove what is said of it."),
     ("there is no image of this name", "annotation_without_image", "warning", "Add the image, or remove the file."),
 )
+
+
+# Checks whose errors say that no box is where it is stated: a person has to mend all of them.
+STATED_OTHERWISE = ("boxes_misread", "boxes_normalised", "boxes_not_turned", "boxes_in_pixels")
+
+
+def stated_otherwise(of: Examination) -> Problem | None:
+    """The first finding that boxes are stated in another way than the format says; None where there is none."""
+    if not of.says_where:
+        return None
+    lost = (of_skipped(item) for item in of.dataset.skipped)
+    found = [*misread(of), *turned_boxes(of), *(problem for problem in lost if problem is not None)]
+    return next((problem for problem in found if problem.check in STATED_OTHERWISE), None)
 
 
 def of_skipped(item: Skipped) -> Problem | None:

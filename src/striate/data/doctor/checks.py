@@ -115,7 +115,9 @@ def turned_and_animated(of: Examination) -> Iterator[Problem]:
             continue
         if seen.header.orientation != 1:
             message = f"is turned by its EXIF orientation {seen.header.orientation}; other tools may not turn it"
-            yield _of_row(of, row, "exif_rotation", "note", message, "--fix turns the pixels themselves.")
+            fix = "Nothing to do, if its boxes are of the picture as it is shown."
+            fix = fix if of.says_where else "--fix turns the pixels themselves."
+            yield _of_row(of, row, "exif_rotation", "note", message, fix)
         if seen.header.frames > 1:
             message = f"has {seen.header.frames} frames or pages; only the first is read"
             yield _of_row(of, row, "several_frames", "note", message, "Save each frame as its own image, if it counts.")
@@ -391,8 +393,8 @@ def find_problems(of: Examination) -> list[Problem]:
 
 
 def to_keep(of: Examination, rows: Sequence[int]) -> int:
-    """Which of several copies stays: one that is held out, the first of those."""
-    return min(rows, key=lambda row: (_rank(of, row), row))
+    """Which of several copies stays: one that is held out, of those one with the most objects, the first of those."""
+    return min(rows, key=lambda row: (_rank(of, row), -of.objects[row], row))
 
 
 def same_names(classes: Sequence[str]) -> list[list[str]]:

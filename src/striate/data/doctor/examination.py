@@ -83,6 +83,13 @@ class Examination:
         return np.zeros(len(self.dataset), dtype=np.int64) if self.says_where else self.dataset.labels
 
     @cached_property
+    def objects(self) -> NDArray[np.int64]:
+        """(N,) int64: objects of each image; 0 where truths are classes of whole images."""
+        if isinstance(self.dataset.truths, InstanceSets):
+            return self.dataset.truths.counts.numpy()
+        return np.zeros(len(self.dataset), dtype=np.int64)
+
+    @cached_property
     def in_range(self) -> NDArray[np.bool_]:
         """(N,) bool: whether the label is an index into the class names."""
         if self.says_where:

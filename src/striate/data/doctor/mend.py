@@ -14,16 +14,19 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from striate.core.annotations import Classifications
 from striate.core.instances import InstanceSets
-from striate.data.dataset import Dataset, ImageArrays, Indices, Skipped
+from striate.data.convert import renamed
+from striate.data.dataset import Dataset, ImageArrays, Images, Indices, Skipped
+from striate.data.doctor.boxes import SAME, SLACK, stated_otherwise
 from striate.data.doctor.checks import LISTED_TWICE, SUFFIXES, name_to_keep, same_names, to_keep
 from striate.data.doctor.examination import Examination
+from striate.data.formats import coco, format_named, inner_name, table
 from striate.data.formats import folder as folder_format
-from striate.data.formats import format_named, inner_name, table
 from striate.data.images import FORMATS, ImageFiles
+from striate.data.objects import NO_SHAPE, OUTSIDE, STILL_USED
 from striate.errors import DataError, UsageError
 from striate.files import write_text
+from striate.ops.boxes import at_least
 
 _EXIF_ORIENTATION = 0x0112
 _LOSSLESS_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4")
@@ -34,7 +37,7 @@ class Fix:
     """Something that was done; a line of the log."""
 
     file: str  # id in the original
-    action: Literal["dropped", "renamed", "turned", "left out"]
+    action: Literal["dropped", "renamed", "turned", "left out", "cut off", "merged"]  # the last two: boxes
     reason: str
     now: str | None = None  # where it lies in the copy, relative to it
 
@@ -49,7 +52,7 @@ class Mended:
     fixes: tuple[Fix, ...]
 
     def actions(self) -> dict[str, int]:
-        """How many files each action was done to."""
+        """How often each action was done."""
         return dict(Counter(fix.action for fix in self.fixes))
 
 
@@ -62,23 +65,32 @@ def mend(of: Examination, out: Path) -> Mended:
     and WebP without loss, JPEG with its own quantisation tables. Wrong suffixes are put right. Everything else is
     copied byte for byte; what the format did not read is left out.
 
+    Of images with objects the copy is COCO JSON, which holds all that was read. Their files keep their bytes, turned by
+    EXIF or not, and their suffixes. Boxes that leave their image are cut off at its border; those that are then without
+    area are left out; of several that are the same one stays, and of exact copies in one split the one with the most
+    objects.
+
     Args:
         of: what `examine` saw.
         out: a folder that does not exist or is empty, outside of the data. It comes to be whole or not at all.
 
     Returns:
         The copy. Its log lies beside it, not in it, where it would be one more stray file; one JSON object per line
-        for each file that something was done to.
+        for each file, or box, that something was done to.
 
     Raises:
         UsageError: ``out`` is not such a folder.
-        DataError: nothing would be left, or the copy cannot be written.
+        DataError: nothing would be left, the boxes are stated in another way than the format says, which cutting them
+            off would hide, or the copy cannot be written.
     """
     dataset = of.dataset
     check_target(dataset, out)
+    if (off := stated_otherwise(of)) is not None:
+        where = f"{off.file}: " if off.file else ""
+        raise DataError(f"{dataset.name}: no copy is written, it would be as wrong: {where}{off.message}. {off.fix}")
     dropped = _to_drop(of)
     fixes = [Fix(file=dataset.ids[row], action="dropped", reason=reason) for row, reason in sorted(dropped.items())]
-    fixes += [_left_out(item) for item in dataset.skipped]
+    fixes += [_left_out(item) for item in dataset.skipped if not item.reason.endswith(STILL_USED)]
     rows = np.array([row for row in range(len(dataset)) if row not in dropped], dtype=np.int64)
     if not len(rows):
         raise DataError(f"{dataset.name}: no image would be left; the first was dropped because it {fixes[0].reason}.")
@@ -90,7 +102,9 @@ def mend(of: Examination, out: Path) -> Mended:
     partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        if isinstance(dataset.images, ImageFiles):
+        if of.says_where:
+            inner = _write_objects(of, rows, names, partial, fixes)
+        elif isinstance(dataset.images, ImageFiles):
             inner = _write_files(of, dataset.images, rows, names, partial, fixes)
         else:
             inner = _write_arrays(dataset, rows, names, partial)
@@ -112,11 +126,6 @@ def mend(of: Examination, out: Path) -> Mended:
 
 def check_target(dataset: Dataset, out: Path) -> None:
     """Raise `UsageError` unless ``out`` can take a copy; worth asking before hours of looking at images."""
-    if isinstance(dataset.truths, InstanceSets):
-        raise UsageError(
-            f"--fix {out}: only images that have one class each are mended, and those of {dataset.name} have objects. "
-            "'striate data convert' writes a copy without what could not be read."
-        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "a folder that is not empty" if out.is_dir() else "a file"
         raise UsageError(f"--fix {out}: is {what}, and nothing is written over. Name a new folder.")
@@ -155,6 +164,8 @@ def _to_drop(of: Examination) -> dict[int, str]:
                     dropped[row] = f"is the same picture as {ids[keeper]}, which stays" + (
                         f" because it is in {of.split_of[keeper]}" if of.split_of[row] != of.split_of[keeper] else ""
                     )
+                    if of.says_where:
+                        dropped[row] += f"; objects here: {of.objects[row]}, there: {of.objects[keeper]}"
     return dropped
 
 
@@ -243,26 +254,93 @@ def _free(target: Path) -> Path:
 
 def _write_arrays(dataset: Dataset, rows: Indices, names: Mapping[str, str], out: Path) -> str:
     """Save images in memory in their own format, or as a folder of classes; returns "", the folder itself."""
-    assert isinstance(dataset.images, ImageArrays)
-    classes = tuple(dict.fromkeys(names[name] for name in dataset.classes))
-    number = {name: classes.index(names[name]) for name in dataset.classes}
-    labels = [number[dataset.classes[label]] for label in dataset.truths.labels[torch.from_numpy(rows)].tolist()]
-    kept = replace(
+    kept = renamed(_only(dataset, rows), names)
+    (format_named(dataset.format) or format_named(folder_format.NAME) or folder_format).save(kept, out)
+    return ""
+
+
+def _write_objects(of: Examination, rows: Indices, names: Mapping[str, str], out: Path, fixes: list[Fix]) -> str:
+    """Save images with their objects, mended, as COCO JSON; returns "", the folder itself."""
+    dataset = of.dataset
+    other = {name: new for name, new in names.items() if name != new}
+    fixes += [
+        Fix(file=dataset.name, action="renamed", reason=f"the class {name!r} is now {new!r}")
+        for name, new in other.items()
+    ]
+    kept = renamed(_only(dataset, rows), other)
+    truths = _mended(kept, [of.seen[row].size for row in rows.tolist()], fixes)
+    coco.save(replace(kept, truths=truths), out)
+    return ""
+
+
+def _mended(dataset: Dataset, sizes: Sequence[tuple[int, int]], fixes: list[Fix]) -> InstanceSets:
+    """Boxes cut off at the border of their image; without those that have no area or are there twice.
+
+    Args:
+        dataset: with objects.
+        sizes: height and width of each image.
+        fixes: what is done is added.
+    """
+    truths = dataset.instances
+    images, labels = truths.images, truths.labels.tolist()
+    borders = torch.tensor([(width, height) * 2 for height, width in sizes], dtype=torch.float32)[images]
+    beyond = torch.maximum(-truths.boxes[:, :2], truths.boxes[:, 2:] - borders[:, 2:]).amax(dim=1) > SLACK
+    boxes = torch.where(beyond[:, None], torch.minimum(truths.boxes.clamp(min=0), borders), truths.boxes)
+    stays = at_least(boxes, 1e-6)  # as training asks
+    crowd = truths.crowd if truths.crowd is not None else torch.zeros(len(boxes), dtype=torch.bool)
+    seen: set[tuple[float, ...]] = set()
+    for k, place in enumerate((boxes / SAME).round().tolist()):
+        id_, stated = dataset.ids[int(images[k])], f"the box {_words(truths.boxes[k])}"
+        key = (int(images[k]), labels[k], *place)
+        if not stays[k]:
+            reason = f"{OUTSIDE}: {_words(truths.boxes[k])}" if beyond[k] else f"{stated} has no area"
+            fixes.append(Fix(file=id_, action="left out", reason=reason))
+        elif key in seen and not crowd[k]:
+            stays[k] = False
+            reason = f"{stated} of {dataset.classes[labels[k]]!r} is there more than once; one stays"
+            fixes.append(Fix(file=id_, action="merged", reason=reason))
+        elif beyond[k]:
+            fixes.append(
+                Fix(file=id_, action="cut off", reason=f"{stated} left the image; now it is {_words(boxes[k])}")
+            )
+        if stays[k] and not crowd[k]:
+            seen.add(key)
+    areas = truths.areas
+    if areas is not None:  # of an object without a mask it is the box's
+        bare = torch.tensor([shape == NO_SHAPE for shape in truths.shapes or [NO_SHAPE] * len(boxes)], dtype=torch.bool)
+        areas = torch.where(beyond & bare, (boxes[:, 2:] - boxes[:, :2]).prod(dim=1), areas)
+    return replace(truths, boxes=boxes, areas=areas).keep(stays)
+
+
+def _words(box: torch.Tensor) -> str:
+    return " ".join(f"{value:g}" for value in box.tolist())
+
+
+def _only(dataset: Dataset, rows: Indices) -> Dataset:
+    """Some images of a data set, without what was skipped."""
+    chosen: list[int] = rows.tolist()
+    return replace(
         dataset,
-        classes=classes,
-        ids=[dataset.ids[row] for row in rows.tolist()],
-        images=ImageArrays(dataset.images.pixels[rows]),
-        truths=Classifications(labels=torch.tensor(labels, dtype=torch.int64)),
+        ids=[dataset.ids[row] for row in chosen],
+        images=_some(dataset.images, rows),
+        truths=dataset.truths.select(torch.from_numpy(rows)),
         splits={
             name: np.flatnonzero(np.isin(rows, members))
             for name, members in dataset.splits.items()
             if np.isin(rows, members).any()
         },
-        groups={name: [column[row] for row in rows.tolist()] for name, column in dataset.groups.items()},
+        groups={name: [column[row] for row in chosen] for name, column in dataset.groups.items()},
         skipped=(),
     )
-    (format_named(dataset.format) or format_named(folder_format.NAME) or folder_format).save(kept, out)
-    return ""
+
+
+def _some(images: Images, rows: Indices) -> Images:
+    chosen: list[int] = rows.tolist()
+    if isinstance(images, ImageFiles):
+        return ImageFiles([images.paths[row] for row in chosen])
+    if isinstance(images, ImageArrays):
+        return ImageArrays(images.pixels[rows])
+    return ImageArrays(np.stack([images.read(row) for row in chosen]))  # drawn when they are read, all of one size
 
 
 def _turn(source: Path, target: Path, form: str) -> None:

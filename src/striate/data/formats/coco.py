@@ -9,6 +9,8 @@ Where the files lie:
 Categories go by name: their ids may be any numbers. A box is x, y, width, height in pixels; keypoints count the middle
 of the first pixel as 0 (here 0.5). Images without annotations stay, as negatives. Of several files for one split
 (boxes, captions, keypoints) the one called ``instances`` is read; name another to read that.
+
+Supercategories, attributes, licences of single images and the file's own ids are not read, and listed nowhere.
 """
 
 import json
@@ -25,7 +27,7 @@ from striate.core.instances import Polygons, RunLengths, Shape, Skeleton
 from striate.data.dataset import Dataset, Skipped
 from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, write_image
 from striate.data.images import IMAGE_SUFFIXES
-from striate.data.objects import NO_CLASS_ID, NO_IMAGE_ID, TWICE, Found, Picture, Point, dataset_of, sizes_of
+from striate.data.objects import KEPT, NO_CLASS_ID, NO_IMAGE_ID, TWICE, Found, Picture, Point, dataset_of, sizes_of
 from striate.errors import DataError
 
 NAME = "COCO JSON"
@@ -354,7 +356,7 @@ def _pictures(
                     reason += ", for the same object"
                 else:
                     pictures[image].objects.append(found)
-                    reason += ", for another object: that is kept"
+                    reason += f", for another object: {KEPT}"
                 skipped.append(Skipped(source=source, reason=reason, stray=True))
                 continue
         skipped.append(Skipped(source=source, reason=reason))

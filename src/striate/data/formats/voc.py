@@ -4,7 +4,8 @@
 files among the images themselves, in one folder or in one per split, as LabelImg and Roboflow write them.
 
 Pixels count from 1 and the last one belongs to the box, so that xmin 1, xmax 1 is the first pixel: here 0 and 1. A
-coordinate of 0, which some tools write, is read as 1. An object that is ``difficult`` is neither found nor missed.
+coordinate of 0, which some tools write, is read as 1. An object that is ``difficult`` is neither found nor missed;
+``truncated``, ``pose``, ``occluded`` and ``part`` are not read, and listed nowhere.
 """
 
 import math

@@ -23,7 +23,18 @@ from striate.data.dataset import Dataset, Skipped
 from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, write_image
 from striate.data.formats.coco import flips_of
 from striate.data.images import IMAGE_SUFFIXES, Header
-from striate.data.objects import NO_CLASS_ID, NO_FILE, Found, Picture, Point, Size, dataset_of, headers, sizes_of
+from striate.data.objects import (
+    IN_PIXELS,
+    NO_CLASS_ID,
+    NO_FILE,
+    Found,
+    Picture,
+    Point,
+    Size,
+    dataset_of,
+    headers,
+    sizes_of,
+)
 from striate.data.shapes import box_of
 from striate.errors import DataError
 
@@ -337,7 +348,7 @@ def _object(line: str, size: Size, skeleton: Skeleton | None, each: int) -> Foun
 
 def _check_shares(numbers: Sequence[float]) -> None:
     if max(numbers) > 2:  # a little over 1 is a box that leaves the image
-        raise ValueError(f"has {max(numbers):g} where shares of the image, 0 to 1, are expected: pixels?")
+        raise ValueError(f"has {max(numbers):g} {IN_PIXELS}")
 
 
 def _points(numbers: Sequence[float], step: int, size: Size) -> list[Point]:
