@@ -281,7 +281,16 @@ def test_tasks_with_a_fixed_number_of_objects(cli: Cli, tmp_path: Path, sample: 
     (row,) = predicted.json["predictions"][0]["annotations"]
     assert len(row["box"]) == 4
     assert ("keypoints" in row) == (task == "keypoints")
-    if task == "localization":
+    if task == "keypoints":
+        corners = ("top_left", "top_right", "bottom_right", "bottom_left")
+        measured = cli("evaluate", tmp_path / "run", "--json")
+        assert [row["name"] for row in measured.json["per_point"]] == list(corners)
+        shares = [row["PCK"] * row["labelled"] for row in measured.json["per_point"]]
+        total = sum(row["labelled"] for row in measured.json["per_point"])
+        assert sum(shares) / total == pytest.approx(measured.json["metrics"]["PCK"])
+        for shown in (cli("evaluate", tmp_path / "run").out, (tmp_path / "run" / "report.html").read_text()):
+            assert all(corner in shown for corner in corners)
+    else:
         slid = cli("predict", tmp_path / "run", image, "--slide", "1,1.5", "--json")
         assert slid.code == 0, slid.err
         assert slid.json["predictions"][0]["annotations"]

@@ -209,9 +209,9 @@ def test_pck_over_the_larger_side_of_the_box():
     expected = np.exp(-np.array([100, 25, 0.25]) / (2 * 5000 * 0.1**2)).mean()
     assert metrics["OKS"] == pytest.approx(expected, abs=1e-9)
     rows = metric.per_point(["a", "b", "c", "d"])
-    assert [row["points"] for row in rows] == [1, 1, 1, 0]
+    assert [row["labelled"] for row in rows] == [1, 1, 1, 0]
     assert rows[1]["NME"] == pytest.approx(0.05)
-    assert rows[3] == {"name": "d", "PCK": None, "NME": None, "points": 0}
+    assert rows[3] == {"name": "d", "PCK": None, "NME": None, "labelled": 0}
 
 
 def test_length_between_two_points():

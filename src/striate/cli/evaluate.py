@@ -55,3 +55,10 @@ def command(
             [(str(row["name"]), *(figure(row[name]) for name in columns)) for row in found.per_class],
             right=("images", *columns),
         )
+        if found.per_point:
+            columns = [name for name in found.per_point[0] if name != "name"]
+            print_table(
+                ("point", *columns),
+                [(str(row["name"]), *(figure(row[name]) for name in columns)) for row in found.per_point],
+                right=columns,
+            )

@@ -59,7 +59,7 @@ class PointScores(TypedDict):
     name: str
     PCK: float | None
     NME: float | None
-    points: int  # labelled, of objects with a length
+    labelled: int  # how often it is, of objects with a length
 
 
 class ClassKeypoints(TypedDict):
@@ -208,7 +208,7 @@ class KeypointMetric(Gathered):
                     name=name,
                     PCK=right / len(known) if known else None,
                     NME=math.fsum(known) / len(known) if known else None,
-                    points=len(known),
+                    labelled=len(known),
                 )
             )
         return rows

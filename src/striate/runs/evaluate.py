@@ -23,6 +23,7 @@ from striate.engine.evaluate import evaluate
 from striate.engine.log import Display
 from striate.errors import DataError, UsageError, did_you_mean
 from striate.metrics.classification import ClassificationMetric
+from striate.metrics.keypoints import KeypointMetric
 from striate.metrics.metric import Metric
 from striate.runs.building import check_fits, ordered, renumbered, says_where
 from striate.runs.detecting import DetectionDetails, details, speed
@@ -30,6 +31,7 @@ from striate.runs.folder import RunFolder, is_run
 from striate.runs.model_file import Card, read_model
 from striate.runs.prepare import Prepared, device_of, evaluation_batch, readable
 from striate.tasks.detection import Detection
+from striate.tasks.keypoints import Keypoints
 from striate.tasks.task import Task
 
 SCHEMA = "striate.evaluation/1"
@@ -54,6 +56,7 @@ class Evaluated:
     indices: torch.Tensor  # (N,) int64, rows of `dataset`
     dataset: Dataset
     skipped: tuple[Skipped, ...]  # images of the split that could not be read, missing from all numbers
+    per_point: Sequence[Mapping[str, Any]] = ()  # of keypoints: of each point ``name`` and its figures
     details: DetectionDetails | None = None  # of a detector
     speed: Mapping[str, Any] | None = None  # of a detector; `striate.runs.detecting.speed`
 
@@ -78,6 +81,8 @@ class Evaluated:
         own: dict[str, Any] = {}
         if self.interval is not None:
             own = {"top1_interval": list(self.interval)}
+        if self.per_point:
+            own = {"per_point": [dict(row) for row in self.per_point]}
         if self.details is not None:
             own = {**self.details.to_json(), "speed": self.speed}
         return {
@@ -264,6 +269,10 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
     assert found.predictions is not None
     assert found.truths is not None
     rows: Sequence[Mapping[str, Any]] = found.metric.per_class(card.classes)
+    points: Sequence[Mapping[str, Any]] = ()
+    if isinstance(task, Keypoints):
+        assert isinstance(found.metric, KeypointMetric)
+        points = found.metric.per_point(task.skeleton.names)
     looked_at, pace = None, None
     if isinstance(task, Detection):
         assert isinstance(found.predictions, InstanceSets)
@@ -281,6 +290,7 @@ def _measure(task: Task, card: Card, dataset: Dataset, splits: Splits, split: st
         samples=len(found.indices),
         metrics=found.metric.compute(),
         per_class=rows,
+        per_point=points,
         classes=card.classes,
         metric=found.metric,
         held_out=_held_out(split, splits.fingerprints, _known(card)),

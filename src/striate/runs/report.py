@@ -108,6 +108,7 @@ class Report:
     confusion: NDArray[np.int64] | None = None  # (K, K), rows truth
     per_class: Sequence[ClassScores] = ()
     table: Sequence[Mapping[str, Any]] = ()  # of other tasks than classification: a row of figures per class
+    points: Sequence[Mapping[str, Any]] = ()  # of keypoints: a row of figures per point
     reliability: Reliability | None = None
     mistakes: Sequence[Mistake] = ()  # most confident first
     examples: Sequence[Example] = ()  # worst first
@@ -135,6 +136,7 @@ def render(report: Report) -> str:
         ("Precision and errors", _figures(report)),
         ("Confusion matrix", _confusion(report)),
         ("Classes", _classes(report)),
+        ("Points", _table("point", report.points) if report.points else ""),
         ("Calibration", _calibration(report)),
         ("Run", _facts(report)),
         ("Settings", _settings(report)),
@@ -282,7 +284,7 @@ def _figures(report: Report) -> str:
 
 def _classes(report: Report) -> str:
     if report.table:
-        return _table(report.table)
+        return _table("class", report.table)
     if not report.per_class:
         return ""
     rows = "".join(
@@ -297,10 +299,10 @@ def _classes(report: Report) -> str:
     )
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Figures of each class, under the names that the metric gives them."""
+def _table(what: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Figures of each class, or of what else the rows are of, under the names that the metric gives them."""
     columns = [name for name in rows[0] if name != "name"]
-    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in ("class", *columns))
+    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in (what, *columns))
     body = "".join(
         f'<tr><th scope="row">{escape(row["name"])}</th>'
         + "".join(f"<td>{figure(row[name])}</td>" for name in columns)

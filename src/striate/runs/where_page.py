@@ -26,7 +26,7 @@ Judged = tuple[float, str]  # how bad, and in words
 
 def fields_of(found: Evaluated) -> dict[str, Any]:
     """The fields of a `striate.runs.report.Report` for an evaluation of boxes or points."""
-    fields: dict[str, Any] = {"table": found.per_class, "examples": worst(found)}
+    fields: dict[str, Any] = {"table": found.per_class, "points": found.per_point, "examples": worst(found)}
     if found.details is not None:
         fields |= {"figures": _figures(found.details), "confusion": found.details.confusion}
     return fields
