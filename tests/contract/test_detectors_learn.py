@@ -5,7 +5,8 @@ what cuts regions out of maps or with what reads the answers keeps a network fro
 
 The networks are the catalog's but for their widths, so that a processor without help learns them in seconds: residual
 networks of 16 to 128 channels instead of 64 to 512, pyramids of 64 instead of 256, full layers of 256 instead of 1024
-and 4096, tokens of 64 instead of 256. Strides, anchors, overlaps, shares, weights of deltas, losses and suppression are the catalog's.
+and 4096, tokens of 64 instead of 256. Strides, anchors, overlaps, shares, weights of deltas, losses and suppression are
+the catalog's.
 """
 
 from dataclasses import dataclass, replace
@@ -53,12 +54,14 @@ RECIPES = {
     "yolo": Recipe(),
     "ssd": Recipe(),
     "retinanet": Recipe(rate=2e-3, steps=200),  # its anchors are no smaller than 32 pixels
+    "retinanet_v2": Recipe(),
     "fcos": Recipe(),
     "efficientdet_d0": Recipe(steps=160),
     "centernet": Recipe(),
     "cornernet": Recipe(),
     "faster_rcnn": Recipe(),
     "faster_rcnn_vgg16": Recipe(backbone="vgg11_bn", steps=140),  # without normalisation VGG wants trained weights
+    "faster_rcnn_dcn": Recipe(),
     "faster_rcnn_dcnv2": Recipe(),
     "fast_rcnn_windows": Recipe(),
     "cascade_rcnn": Recipe(),
