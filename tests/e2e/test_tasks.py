@@ -85,6 +85,40 @@ def test_the_thresholds_cost_no_pass_over_the_images(
     assert striate.load(tmp_path / "run").card.task["thresholds"] == pytest.approx(chosen)
 
 
+def test_the_order_of_the_datas_classes_changes_no_number(
+    detector: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels are told by their names: data that numbers the same classes the other way round measures the same."""
+    other = tmp_path / "other"
+    shutil.copytree(scenes, other)
+    for file in other.rglob("*.json"):
+        document = json.loads(file.read_text())
+        ids = sorted(category["id"] for category in document["categories"])
+        number = dict(zip(ids, reversed(ids), strict=True))
+        for category in document["categories"]:
+            category["id"] = number[category["id"]]
+        for annotation in document["annotations"]:
+            annotation["category_id"] = number[annotation["category_id"]]
+        file.write_text(json.dumps(document))
+    one, two = open_dataset(scenes), open_dataset(other)
+    assert two.classes == one.classes[::-1]
+    assert not torch.equal(two.instances.labels, one.instances.labels)
+
+    def knowing(task: Detection, batch: Batch) -> InstanceSets:
+        """The truth in the model's own order, since a detector of one epoch finds nothing."""
+        truth = one.instances.select(batch.indices)
+        return replace(truth, scores=torch.ones(len(truth.labels)))
+
+    monkeypatch.setattr(Detection, "predict", knowing)
+    before, after = (striate.evaluate(detector, data, split="test", quiet=True) for data in (scenes, other))
+    assert after.classes == before.classes
+    assert isinstance(before.truths, InstanceSets)
+    assert isinstance(after.truths, InstanceSets)
+    assert torch.equal(after.truths.labels, before.truths.labels)
+    assert before.metrics["AP"] == 1
+    assert after.metrics == before.metrics
+
+
 def test_a_person_reads_the_evaluation(cli: Cli, detector: Path) -> None:
     found = cli("evaluate", detector)
     assert found.code == 0, found.err
@@ -241,15 +275,34 @@ def test_heads_that_would_never_learn_are_refused(cli: Cli, given: list[object],
     assert said in found.err
 
 
-def test_targets_are_drawn(cli: Cli, scenes: Path, tmp_path: Path) -> None:
-    given = ["explain", "fcos", scenes, "--targets", "--backbone", "resnet18", "--count", 2]
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("fcos", "point"),
+        ("strider_n", "point"),
+        ("retinanet", "anchor"),
+        ("ssd", "default box"),
+        ("yolo", "cell"),
+        ("centernet", "cell"),
+        ("cornernet", "corner"),
+        ("detr", "query"),
+        ("faster_rcnn", "anchor"),  # those that propose
+        ("fast_rcnn_windows", "proposal"),
+    ],
+)
+def test_targets_are_drawn(cli: Cli, scenes: Path, tmp_path: Path, model: str, kind: str) -> None:
+    given = ["explain", model, scenes, "--targets", "--backbone", "mobilenet_v3_small", "--count", 2]
     found = cli(*given, "--out", tmp_path, "--json")
     assert found.code == 0, found.err
     images = found.json["images"]
     assert len(images) == 2
+    assert sum(image["assigned"] for image in images) > 0
     for image in images:
-        assert image["kind"] == "point"
-        assert Path(image["picture"]).is_file()
+        assert image["kind"] == kind
+        assert 0 <= image["unanswered"] <= image["objects"]
+        with Image.open(image["picture"]) as picture:
+            assert picture.getextrema() != ((255, 255),) * 3
+            assert min(picture.size) >= 128  # the images are
 
 
 def test_crowds_are_listed_apart_from_objects_that_nothing_answers_for(cli: Cli, scenes: Path, tmp_path: Path) -> None:

@@ -77,9 +77,11 @@ def command(
     choosing(loaded, Choice(score=score, nms=nms, soft=soft_nms, across=across_classes, limit=limit))
     videos = [source for source in sources if is_video(source)]
     if videos:
-        if len(videos) < len(sources) or write is not None or tile is not None or views:
-            raise UsageError("videos are predicted alone, without --write, --tile and --views: give only videos.")
-        _videos(loaded, videos, out, track, every, as_json)
+        if len(videos) < len(sources) or write is not None or tile is not None or views or slide is not None:
+            raise UsageError(
+                "videos are predicted alone, without --write, --tile, --views and --slide: give only videos."
+            )
+        _videos(loaded, videos, out, track, every, batch, as_json)
         return
     if track or every > 1:
         raise UsageError(f"--{'track' if track else 'every'} is for videos, and {sources[0]} is none.")
@@ -128,12 +130,16 @@ def _write(found: "Predictions", out: Path, form: Literal["coco", "yolo", "csv"]
     click.echo(str(saved), err=True)
 
 
-def _videos(model: "Model", videos: list[str], out: Path | None, track: bool, every: int, as_json: bool) -> None:
-    from striate.runs.detect import predict_video
+def _videos(
+    model: "Model", videos: list[str], out: Path | None, track: bool, every: int, batch: int | None, as_json: bool
+) -> None:
+    from striate.runs.detect import FRAMES, predict_video
 
     if out is None:
         raise UsageError("a video's annotated copy needs a folder: give --out DIR.")
-    documents = [predict_video(model, Path(video), out, track=track, every=every) for video in videos]
+    documents = [
+        predict_video(model, Path(video), out, track=track, every=every, batch=batch or FRAMES) for video in videos
+    ]
     if as_json:
         print_json({"schema": "striate.videos/1", "videos": documents})
         return

@@ -18,6 +18,7 @@ from striate.runs.video import detect_video, save_annotated_video, video_info
 from striate.tasks.detection import Detection
 
 VIDEO_SCHEMA = "striate.video/1"
+FRAMES = 8  # of a video at once
 VIEWS = (0.83, 1.0, 1.2)  # scales of test-time augmentation
 STEP = 32  # their sizes are multiples of this
 SUSPECTED = 300  # objects that a window or view may name
@@ -28,8 +29,8 @@ class Choice:
     """How a detector's answers are chosen where not as its model file says; None: as that says."""
 
     score: float | None = None  # the least that is shown, for all classes
-    nms: float | None = None  # IoU above which the weaker of two boxes goes
-    soft: bool = False  # soft-NMS: the weaker of two loses score instead
+    nms: float | None = None  # IoU above which the weaker of two boxes goes, whatever kind of suppression the file says
+    soft: bool = False  # soft-NMS: the weaker of two loses score instead; not together with `nms`
     across: bool = False  # boxes of different classes compete too
     limit: int | None = None  # objects per image
 
@@ -38,7 +39,7 @@ def choosing(model: Model, choice: Choice) -> None:
     """Let a model choose its answers in another way from now on.
 
     Raises:
-        UsageError: the model is no detector.
+        UsageError: the model is no detector, or one that suppresses nothing, or the choice contradicts itself.
     """
     if choice == Choice():
         return
@@ -49,9 +50,14 @@ def choosing(model: Model, choice: Choice) -> None:
             f"{model.card.model} names each object once by itself, and suppresses nothing: leave --nms, --soft-nms and "
             "--across-classes out."
         )
+    if choice.soft and choice.nms is not None:
+        raise UsageError(
+            f"--nms {choice.nms:g} says from which overlap on a box goes, and with --soft-nms none goes for its "
+            "overlap: give one of the two."
+        )
     changes: dict[str, Any] = {}
     if choice.nms is not None:
-        changes["iou"] = choice.nms
+        changes |= {"kind": "hard", "iou": choice.nms}  # soft suppression would not read the IoU
     if choice.soft:
         changes["kind"] = "soft"
     if choice.across:
@@ -165,7 +171,7 @@ def _at_scale(model: Model, scale: float) -> Detect:
 
 
 def predict_video(
-    model: Model, path: Path, out: Path, *, track: bool = False, every: int = 1, batch: int = 8
+    model: Model, path: Path, out: Path, *, track: bool = False, every: int = 1, batch: int = FRAMES
 ) -> dict[str, Any]:
     """Predict the frames of a video and write an annotated copy.
 
