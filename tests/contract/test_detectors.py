@@ -164,6 +164,28 @@ def test_a_backbone_without_the_maps_is_refused_with_one_that_would_do(detector)
     assert words & {*CATALOG} or line.only_backbone
 
 
+@pytest.mark.parametrize(
+    ("detector", "backbone"),
+    [("strider_n", "resnet10t"), ("fcos", "mobilenetv3_small_050"), ("ssd", "resnet10t"), ("detr", "resnet10t")],
+)
+def test_a_backbone_of_timm_serves(detector, backbone):
+    torch.manual_seed(0)
+    network = create_detector(
+        detector, backbone=f"timm:{backbone}", classes=CLASSES, channels=CHANNELS, size=SIZE
+    ).train()
+    losses = network.losses(_usual(network))
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    reached = {name for name, weight in network.backbone.named_parameters() if weight.grad is not None}
+    assert {"network.conv1.0.weight", "network.conv_stem.weight"} & reached  # what sees the image
+    network.suppression = replace(network.suppression, score=0.0)
+    content = torch.tensor([SIZE])
+    (found,) = network.eval().detect(torch.rand(1, CHANNELS, *SIZE), content)
+    assert 0 < len(found) <= network.suppression.limit
+    assert bool((found.boxes >= 0).all())
+    assert bool((found.boxes[:, 2:] <= content.flip(1)).all())
+
+
 def test_an_object_that_the_batch_lacks_is_no_trouble(network):
     one, none = _objects(network, (0, 1)), _objects(network)
     batches = {

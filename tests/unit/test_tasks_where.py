@@ -219,3 +219,20 @@ def test_a_small_network_learns_eight_images(task: str) -> None:
 def test_a_backbone_without_maps_is_refused() -> None:
     with pytest.raises(Exception, match="no feature maps"):
         Regressor(create_backbone("linear", channels=1, size=(28, 28)), {"boxes": 4}, channels=1, size=(28, 28))
+
+
+def test_a_backbone_of_timm_says_where() -> None:
+    torch.manual_seed(0)
+    document = {"task": "localization", "classes": ["a", "b"], "objects": 1, "form": "corners"}
+    network = build_network(document, "timm:resnet10t", backbone=None, channels=1, size=(64, 96))
+    task = build_task(network, document)
+    batch = batch_of(one([16.0, 8, 48, 40], 1), one([4.0, 8, 90, 60], 0), size=(64, 96))
+    losses = task.train()(batch)
+    total = losses["cross_entropy"] + losses["box"]
+    assert bool(total.isfinite())
+    total.backward()
+    gradient = network.get_parameter("backbone.network.conv1.0.weight").grad
+    assert gradient is not None
+    found = task.eval().predict(batch)
+    assert isinstance(found, InstanceSets)
+    assert found.counts.tolist() == [1, 1]
