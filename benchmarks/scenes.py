@@ -1,14 +1,15 @@
 """Every detector on `scenes`, each for about the same processor time: AP, parameters, time to train and to find.
 
-    OMP_NUM_THREADS=1 python benchmarks/scenes.py                      # all rows: about an hour and a half of one core
+    OMP_NUM_THREADS=1 python benchmarks/scenes.py                      # all rows: two to three hours of one core
     OMP_NUM_THREADS=1 python benchmarks/scenes.py fcos ssd --out scenes.jsonl
     python benchmarks/scenes.py --table --out scenes.jsonl             # the rows of the file as Markdown
 
-All train from scratch with the defaults of `striate train scenes --model NAME --backbone resnet18 --epochs N` (seed 0),
-and differ in the epochs: as many as four minutes of a quiet core of an AMD EPYC with AVX-512 and bfloat16 hold, but one
-at least. The metrics are of the 250 images of the test split, which is looked at once. Training time is processor time,
-evaluation after each epoch included; beside other work on the same core it is up to twice as long. One image is the
-median of single ones.
+All train from scratch with the defaults of `striate train scenes --model NAME --backbone resnet18 --epochs N` (seed
+0), and differ in the epochs: about as many as six minutes of a quiet core of an AMD EPYC with AVX-512 and bfloat16
+hold, but one at least. Left out is what runs thousands of regions of an image through full layers or a network of
+their own (R-CNN, Fast R-CNN) or conv5 on every region (`faster_rcnn_c4`): an epoch takes them longer. The metrics are
+of the 250 images of the test split, which is looked at once. Training time is processor time, evaluation after each
+epoch included; beside other work on the same core it is up to twice as long. One image is the median of single ones.
 """
 
 import argparse
@@ -22,21 +23,20 @@ import striate
 from striate.data.samples import scenes
 
 EPOCHS = {
-    "strider_s": 3,
-    "strider_n": 4,
-    "yolo": 6,
-    "ssd": 6,
+    "strider_s": 4,
+    "strider_n": 5,
+    "yolo": 8,
+    "ssd": 8,
     "retinanet": 2,
     "fcos": 2,
-    "efficientdet_d0": 5,
-    "centernet": 5,
-    "cornernet": 3,
+    "efficientdet_d0": 7,
+    "centernet": 6,
+    "cornernet": 4,
     "faster_rcnn": 2,
     "faster_rcnn_dcn": 1,
     "cascade_rcnn": 1,
     "rfcn": 4,
     "light_head_rcnn": 3,
-    "fast_rcnn_windows": 2,
     "detr": 2,
 }
 BACKBONE = "resnet18"

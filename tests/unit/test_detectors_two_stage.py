@@ -205,6 +205,21 @@ def test_windows_cover_every_box_that_is_not_tiny():
     assert iou(torch.cat((first, first + extent), dim=1), boxes).amax(dim=1).min() >= 0.5
 
 
+def test_windows_pass_the_head_in_parts_and_give_the_same(monkeypatch):
+    network = _build("fast_rcnn_windows").eval()
+    network.proposer = SlidingWindows(scales=(0.5,), step=0.25)
+    torch.nn.init.normal_(network.head.predictor.logits.weight, std=0.3)  # or rounding would choose among equal scores
+    images, sizes = torch.randn(2, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE], [SIDE, SIDE - 20]])
+    whole = network.detect(images, sizes)
+    seen = []
+    network.head.pool = lambda maps, boxes, pool=network.head.pool: seen.append(len(boxes[0])) or pool(maps, boxes)
+    monkeypatch.setattr(fast_rcnn, "TOGETHER", 20)
+    for one, other in zip(whole, network.detect(images, sizes), strict=True):
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+    assert max(seen) == 20
+
+
 def test_selective_search_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(proposals.importlib, "import_module", lambda name: object())
     network = fast_rcnn.build(

@@ -33,13 +33,14 @@ def command(
         if found.interval is not None:
             low, high = found.interval
             rows.insert(1, ("", f"95% interval {low:.4f} to {high:.4f}"))
-        print_table(("metric", "value"), rows)
+        if found.details is not None:
+            rows += [(name, f"{value:.4f}") for name, value in found.details.voc.items()]
         if found.speed is not None:
             pace = found.speed
-            click.echo(
-                f"Speed: {pace['images_per_second']:g} images/s in batches of {pace['batch']}, {pace['latency_ms']:g} "
-                f"ms for one image, on {pace['device']} with {pace['threads']} threads."
-            )
+            rows += [("images/s", f"{pace['images_per_second']:g}"), ("ms for one image", f"{pace['latency_ms']:g}")]
+        print_table(("metric", "value"), rows)
+        if found.speed is not None:
+            click.echo(f"Images/s are {found.pace}.")
         if found.details is not None:
             chosen = "the model file" if found.details.measured else "this split"
             click.echo(f"Precision, recall and F1 hold at IoU 0.5 and each class' threshold, which is from {chosen}.")

@@ -82,11 +82,10 @@ def clip(boxes: Tensor, size: tuple[int, int] | Tensor) -> Tensor:
 
     Args:
         boxes: x1, y1, x2, y2.
-        size: height and width.
+        size: height and width, of all or (..., 2) of each box.
     """
-    height, width = (float(side) for side in size)
-    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
-    return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+    limits = torch.as_tensor(size, dtype=boxes.dtype, device=boxes.device).flip(-1)
+    return torch.minimum(boxes.clamp(min=0), torch.cat((limits, limits), dim=-1))
 
 
 def at_least(boxes: Tensor, side: float) -> Tensor:

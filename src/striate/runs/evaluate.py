@@ -76,6 +76,16 @@ class Evaluated:
         """95% bootstrap interval of a classification's top1."""
         return None if self.classification is None else self.classification.interval(seed=0)
 
+    @property
+    def pace(self) -> str:
+        """How a detector's speed was measured."""
+        assert self.speed is not None
+        threads = self.speed["threads"]
+        return (
+            f"those of batches of {self.speed['batch']}, reading left out, on {self.speed['device']} with {threads} "
+            f"thread{'' if threads == 1 else 's'}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The ``striate.evaluation/1`` document."""
         own: dict[str, Any] = {}

@@ -44,8 +44,8 @@ def write_page(
                 images=found.samples,
                 note=found.held_out,
             ),
-            metrics=found.metrics,
-            facts=_facts(document, result),
+            metrics=found.metrics | ({} if found.details is None else found.details.voc),
+            facts=[*_facts(document, result), *_speed(found)],
             curves=_curves(events, result, found.headline),
             classes=found.classes,
             **_of_task(found),
@@ -115,6 +115,13 @@ def _facts(document: Mapping[str, Any], result: Mapping[str, Any]) -> list[tuple
         ("versions", ", ".join(f"{name} {value}" for name, value in document["versions"].items())),
         ("fingerprint of the data", ", ".join(f"{name} {value[:12]}" for name, value in data["fingerprints"].items())),
     ]
+
+
+def _speed(found: Evaluated) -> list[tuple[str, str]]:
+    if found.speed is None:
+        return []
+    rate, latency = found.speed["images_per_second"], found.speed["latency_ms"]
+    return [("speed", f"{rate:g} images/s, {latency:g} ms for one image; images/s are {found.pace}")]
 
 
 def _curves(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any], headline: str) -> list[Curve]:

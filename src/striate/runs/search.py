@@ -10,7 +10,7 @@ from PIL import Image
 from striate.engine.log import Display
 from striate.errors import DataError
 from striate.runs.embeddings import Embeddings
-from striate.runs.model import Failed, embed_images, pixels_of
+from striate.runs.model import Failed, embed_images, name_of, pixels_of
 from striate.runs.neighbours import Neighbours
 from striate.viz.contact_sheet import absent, search_sheet
 
@@ -114,7 +114,7 @@ def sheet_of(found: Found, sources: Sequence[str | bytes]) -> tuple[Image.Image,
         An RGB picture, and how many of its images are not there any more: tiles stand for them.
     """
     embeddings, failed = found.embeddings, {item.source for item in found.failed}
-    named = [(f"image {n}" if isinstance(source, bytes) else source, source) for n, source in enumerate(sources)]
+    named = [(name_of(n, source), source) for n, source in enumerate(sources)]
     readable = [(name, source) for name, source in named if name not in failed][:ROWS]
     missing: set[int] = set()
     rows = [near.rows.tolist() for near in found.neighbours[:ROWS]]

@@ -145,7 +145,7 @@ def draw_beside(
 def draw_verdicts(
     image: Pixels, true: Instances, predicted: Instances, pairs: Tensor, names: Sequence[str]
 ) -> Image.Image:
-    """Truth and prediction on one picture, every object with what became of it.
+    """The truth on the left, and on the right what became of every object.
 
     Found (green), in the right place with the wrong class (yellow), false alarm (orange), missed (pink, dashed).
     What stands for a crowd or an ignored object is grey and thin: it counts as neither. The counts stand above.
@@ -158,7 +158,7 @@ def draw_verdicts(
         names: K class names.
 
     Returns:
-        An RGB picture.
+        An RGB picture, twice as wide as the image and somewhat higher.
     """
     board = _Board(image)
     marks: list[_Mark] = []
@@ -191,7 +191,9 @@ def draw_verdicts(
         (f"{count} {_plural(what, count) if what == 'false alarm' else what}", colour)
         for (what, count), colour in zip(counts.items(), colours, strict=True)
     ]
-    return _under_legend(board.finished(), words)
+    halves = [draw_instances(image, replace(true, masks=None), names), board.finished()]
+    captions = [f"truth: {_count(true)}", f"prediction: {_count(predicted)}"]
+    return _under_legend(_side_by_side(halves, captions, columns=2), words)
 
 
 def draw_assigned(image: Pixels, true: Instances, assigned: Assigned, names: Sequence[str]) -> Image.Image:

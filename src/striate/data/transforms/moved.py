@@ -12,7 +12,7 @@ from striate.core.instances import InstanceSets, Skeleton
 from striate.data.transforms.affine import inverted, map_boxes, map_points
 from striate.data.transforms.geometry import warp
 from striate.data.transforms.mosaic import Tiles, quadrants
-from striate.ops.boxes import area, at_least
+from striate.ops.boxes import area, at_least, clip
 
 SMALLEST = 2  # pixels: the side of the smallest object that is still taught
 AGREED = 2  # pixels: a box this near to that of its mask is one
@@ -74,7 +74,7 @@ class Scenes:
     def boxes(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """(M, 4) float32: around where the objects are shown, cut off at the border of the image."""
         images = self.objects.images
-        return _cut(map_boxes(maps[images], self.objects.boxes, size), self._limits(size)[images])
+        return clip(map_boxes(maps[images], self.objects.boxes, size), self._limits(size)[images].flip(-1))
 
     def stay(self, maps: Tensor, size: tuple[int, int], *, centred: Tensor, min_visible: float) -> Tensor:
         """Which objects stay.
@@ -91,7 +91,7 @@ class Scenes:
         images = self.objects.images
         mapped = map_boxes(maps[images], self.objects.boxes, size)
         limits = self._limits(size)[images]
-        seen = _cut(mapped, limits)
+        seen = clip(mapped, limits.flip(-1))
         shown = area(seen) >= min_visible * area(map_boxes(maps[images], self.whole, size))
         centre = (mapped[:, :2] + mapped[:, 2:]) / 2
         inside = ((centre > 0) & (centre < limits)).all(1)
@@ -176,11 +176,6 @@ def boxes_of(masks: Tensor) -> Tensor:
         last = line.shape[1] - line.flip(1).to(torch.uint8).argmax(1)
         sides.append(torch.stack((first, last), dim=1) * line.any(1, keepdim=True))
     return torch.stack(sides, dim=2).flatten(1).to(torch.float32)
-
-
-def _cut(boxes: Tensor, limits: Tensor) -> Tensor:
-    """(M, 4) boxes cut off at 0 and at (M, 2) limits of x and y."""
-    return torch.minimum(boxes.clamp(min=0), limits.repeat(1, 2))
 
 
 def _moved_points(

@@ -8,10 +8,13 @@ Zhou, Wang, Kraehenbuehl: "Objects as Points", 2019, arXiv 1904.07850. Section 4
     offsets      3x3 of 64, ReLU, 1x1: where in the cell the centre is                        2 x H/4 x W/4
     sizes        3x3 of 64, ReLU, 1x1: width and height                                       2 x H/4 x W/4
 
-    backbone                  AP on COCO, 512x512 (table 1, no test augmentation)
+    backbone                  AP on COCO val2017 (table 1, no test augmentation)
     ResNet-18                 28.1
-    ResNet-101                34.6
+    ResNet-101                34.6; 34.8 in the text of section 6.1
     Hourglass-104             40.3
+
+Trained on 512x512, tested on images of their own size (section 6.1); the 3x3 convolutions of the ResNets' neck are
+deformable there (section 5), here ordinary.
 
 The target of the heat is a Gaussian around each centre, with a radius as CornerNet's for an IoU of 0.7; the loss is the
 penalty-reduced focal loss (equation 1). Offsets and sizes are taught at the centres only, by L1 (equations 2 and 3),

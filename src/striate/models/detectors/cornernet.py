@@ -10,7 +10,8 @@ Law, Deng: "CornerNet: Detecting Objects as Paired Keypoints", ECCV 2018, arXiv 
       embedding  3x3 of 256, ReLU, 1x1: alike for two corners of one object                     1 x H/4 x W/4
       offsets    3x3 of 256, ReLU, 1x1: where in the cell the corner is                         2 x H/4 x W/4
 
-AP on COCO test-dev 42.2, with several scales of an image and its mirror image (abstract).
+AP on COCO test-dev, with each image and its mirror image (section 4.2; table 7 of arXiv's v2): 40.6, and 42.2 with
+several scales of them. The first version has 42.1 for the latter: a mistake was mended since (comment on arXiv).
 
 The targets of the heats are Gaussians around the corners, with the radius within which corners still make boxes of an
 IoU of 0.3 (section 3.2); the loss is the penalty-reduced focal loss (equation 1). Offsets are taught at the corners, by

@@ -53,6 +53,7 @@ from striate.ops.coders import DeltaCoder
 from striate.ops.rois import RoIPool
 from striate.ops.suppression import Suppression
 
+TOGETHER = 512  # regions in one pass, when there are no gradients to keep: windows are thousands of an image
 PROPOSERS: dict[str, Proposer] = {"fast_rcnn": SelectiveSearch(), "fast_rcnn_windows": SlidingWindows()}
 
 
@@ -135,7 +136,13 @@ class FastRCNN(Detector):
     def detect(self, images: Tensor, sizes: Tensor) -> list[Instances]:
         """As `Detector.detect`."""
         proposals = self.proposer(images, sizes)
-        logits, deltas = self.head(self.read(self.backbone, images), proposals, self.backbone)
+        maps = self.read(self.backbone, images)
+        parts = [
+            self.head([level[place, None] for level in maps], [some], self.backbone)
+            for place, boxes in enumerate(proposals)
+            for some in boxes.split(TOGETHER)
+        ]
+        logits, deltas = (torch.cat(side) for side in zip(*parts, strict=True))
         return find(logits.softmax(dim=1), deltas, proposals, sizes, coder=self.coder, suppression=self.suppression)
 
     def assigned(self, batch: Batch) -> list[Assigned]:

@@ -11,7 +11,9 @@ The setting "L" of section 4, on a residual network with its last stage dilated 
 With any other backbone the map of stride 16 takes the place of both conv4 and conv5.
 
                           parameters, 80 classes    published, all with 101 layers
-    light_head_rcnn                   67,930,804    AP 41.5 on COCO test-dev (section 4.3)
+    light_head_rcnn                   67,930,804    AP 40.8 on COCO test-dev, at one scale (section 4.3)
+
+Others quote AP 41.5 (Law and Deng 2018, arXiv 1808.01244, table 7); the text of section 4.3 has 40.8.
 
 Differences: 256 regions of an image are drawn, a quarter of them on objects, where the paper takes the 256 with the
 largest loss of all (online hard example mining, section 4.1). ReLU follows the sum of the separable convolutions and

@@ -20,7 +20,7 @@ Differences:
 - Bins are read between the pixels of their maps, as in Light-Head R-CNN, where the paper rounds their borders: objects
   of fewer pixels than 16 k would have bins without any.
 - 128 regions of an image are drawn, a quarter of them on objects, where the paper also takes the 128 with the largest
-  loss of all (online hard example mining).
+  loss of all (online hard example mining): its 79.5 is with that, 76.6 without (table 3).
 - The first block of conv5 is not dilated, as in torchvision.
 
 Letters: B images, K classes, k bins in each direction, R regions.

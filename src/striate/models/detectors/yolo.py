@@ -39,7 +39,8 @@ images of the batch.
 Differences: convolutions are normalised (`striate.models.backbones.darknet_yolo`). Any backbone with a map of stride 32
 takes the place of the first 20. A cell is 64x64 pixels, so an image of another size has another grid, not always
 square. `yolo` is for small images and quick training: cells of 32x32 pixels on the map as it is, which is 7 x 7 at
-224x224, and narrower layers.
+224x224, with narrower layers and less dropout. Its full layers read 32 channels of each cell: the more they read, the
+longer they take to learn from nothing which of them tell of which cell.
 
 Letters: B images, S^2 cells, row after row, N boxes of a cell, C classes.
 """
@@ -63,7 +64,6 @@ from striate.ops.suppression import Suppression
 
 COORDINATES = 5.0  # lambda_coord, section 2.2
 NO_OBJECT = 0.5  # lambda_noobj, section 2.2
-DROPOUT = 0.5  # section 2.2
 STRIDE = 32  # of the map that the neck reads
 SUPPRESSION = Suppression(iou=0.5, score=0.001)  # as the authors' code evaluates; section 2.3 gives no numbers
 
@@ -75,25 +75,26 @@ class Spec:
     boxes: int  # of each cell
     neck: tuple[tuple[int, int], ...]  # channels and stride of the 3x3 convolutions
     units: int  # of the hidden full layer
+    dropout: float = 0.5  # after it, section 2.2
 
 
 VARIANTS: dict[str, Spec] = {
     "yolov1": Spec(boxes=2, neck=((1024, 1), (1024, 2), (1024, 1), (1024, 1)), units=4096),
-    "yolo": Spec(boxes=2, neck=((256, 1), (128, 1)), units=1024),
+    "yolo": Spec(boxes=2, neck=((256, 1), (32, 1)), units=1024, dropout=0.1),
 }
 
 
 class Head(nn.Module):
     """The two full layers, which see the whole image."""
 
-    def __init__(self, channels: int, grid: tuple[int, int], *, boxes: int, classes: int, units: int):
+    def __init__(self, channels: int, grid: tuple[int, int], spec: Spec, classes: int):
         super().__init__()
-        self.boxes = boxes
+        self.boxes = spec.boxes
         self.cells = grid[0] * grid[1]
-        self.hidden = nn.Linear(channels * self.cells, units)
+        self.hidden = nn.Linear(channels * self.cells, spec.units)
         self.act = LEAKY()
-        self.dropout = nn.Dropout(DROPOUT)
-        self.output = nn.Linear(units, self.cells * (boxes * 5 + classes))
+        self.dropout = nn.Dropout(spec.dropout)
+        self.output = nn.Linear(spec.units, self.cells * (spec.boxes * 5 + classes))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """From the (B, channels, rows, columns) map to ``boxes``, ``confidence`` and ``classes`` of each cell."""
@@ -152,7 +153,7 @@ class YOLO(Detector):
         self.grid = (size[0] // cell, size[1] // cell)
         self.backbone = backbone
         self.neck = nn.Sequential(*layers)
-        self.head = Head(before, self.grid, boxes=spec.boxes, classes=classes, units=spec.units)
+        self.head = Head(before, self.grid, spec, classes)
         self.classes = classes
         self.channels = channels
         self.size = size
