@@ -248,6 +248,31 @@ def test_what_is_for_videos_is_refused_with_images(
     assert said in outcome.err
 
 
+def test_a_video_that_cannot_be_read_costs_no_other_its_answers(
+    cli: Cli, files: Files, clip: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    given = ["--every", 4, "--limit", 2, "--device", "cpu", "--out", tmp_path / "out", "--json"]
+    outcome = cli("predict", files("ssd"), broken, clip, *given)
+    assert outcome.code == 3
+    assert [video["source"] for video in outcome.json["videos"]] == [str(clip)]
+    assert [item["source"] for item in outcome.json["failed"]] == [str(broken)]
+    assert "1 of 2 inputs could not be read" in outcome.err
+
+
+def test_copies_of_two_videos_that_would_have_one_name_are_refused(
+    cli: Cli, files: Files, clip: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "sub" / clip.name
+    other.parent.mkdir()
+    other.write_bytes(clip.read_bytes())
+    outcome = cli("predict", files("ssd"), clip, other, "--device", "cpu", "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "two folders" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_video_that_was_written_before_is_not_written_over(
     cli: Cli, files: Files, clip: Path, tmp_path: Path
 ) -> None:

@@ -1,8 +1,9 @@
 """``striate predict``."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -108,8 +109,12 @@ def command(
             for line in row.lines():
                 click.echo(f"{row.source}\t{line}")
     if found.failed:
-        lines = "\n".join(f"  {item.error}" for item in found.failed)
-        raise DataError(f"{len(found.failed)} of {len(inputs)} inputs could not be read:\n{lines}")
+        raise _unread([item.error for item in found.failed], len(inputs))
+
+
+def _unread(errors: Sequence[str], inputs: int) -> DataError:
+    lines = "\n".join(f"  {error}" for error in errors)
+    return DataError(f"{len(errors)} of {inputs} inputs could not be read:\n{lines}")
 
 
 def _scales(text: str) -> list[float]:
@@ -133,16 +138,35 @@ def _write(found: "Predictions", out: Path, form: Literal["coco", "yolo", "csv"]
 def _videos(
     model: "Model", videos: list[str], out: Path | None, track: bool, every: int, batch: int | None, as_json: bool
 ) -> None:
-    from striate.runs.detect import FRAMES, predict_video
+    from striate.runs.detect import FRAMES, copy_of, detection_of, predict_video
 
     if out is None:
         raise UsageError("a video's annotated copy needs a folder: give --out DIR.")
-    documents = [
-        predict_video(model, Path(video), out, track=track, every=every, batch=batch or FRAMES) for video in videos
-    ]
+    detection_of(model, "a video")
+    copies: dict[Path, str] = {}
+    for video in videos:
+        copy = copy_of(Path(video), out)
+        if copy in copies:
+            raise UsageError(
+                f"the copies of {copies[copy]} and {video} would both be {copy}: predict them into two folders."
+            )
+        copies[copy] = video
+        if copy.exists():
+            raise UsageError(
+                f"{copy} is there already, and nothing is written over: name another folder, or remove it."
+            )
+    documents: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for video in videos:
+        try:
+            documents.append(predict_video(model, Path(video), out, track=track, every=every, batch=batch or FRAMES))
+        except DataError as error:
+            failed.append({"source": video, "error": str(error)})
     if as_json:
-        print_json({"schema": "striate.videos/1", "videos": documents})
-        return
-    for document in documents:
-        count = sum(len(frame["annotations"]) for frame in document["frames"])
-        click.echo(f"{document['source']}\t{len(document['frames'])} frames, {count} objects\t{document['video']}")
+        print_json({"schema": "striate.videos/1", "videos": documents, "failed": failed})
+    else:
+        for document in documents:
+            count = sum(len(frame["annotations"]) for frame in document["frames"])
+            click.echo(f"{document['source']}\t{len(document['frames'])} frames, {count} objects\t{document['video']}")
+    if failed:
+        raise _unread([item["error"] for item in failed], len(videos))

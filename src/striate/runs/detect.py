@@ -170,6 +170,11 @@ def _at_scale(model: Model, scale: float) -> Detect:
     return detector(other)
 
 
+def copy_of(path: Path, out: Path) -> Path:
+    """Where the annotated copy of a video lies in a folder."""
+    return out / f"{path.stem}.mp4"
+
+
 def predict_video(
     model: Model, path: Path, out: Path, *, track: bool = False, every: int = 1, batch: int = FRAMES
 ) -> dict[str, Any]:
@@ -203,7 +208,7 @@ def predict_video(
             frames.append({"frame": seen.frame.number, "time": round(seen.frame.time, 4), "annotations": row})
             yield seen
 
-    file = out / f"{path.stem}.mp4"
+    file = copy_of(path, out)
     written = save_annotated_video(told(), model.classes, file, rate=Fraction(info.rate) / every)
     return {
         "schema": VIDEO_SCHEMA,

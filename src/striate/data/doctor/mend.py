@@ -26,7 +26,7 @@ from striate.data.images import FORMATS, ImageFiles
 from striate.data.objects import NO_SHAPE, OUTSIDE, STILL_USED
 from striate.errors import DataError, UsageError
 from striate.files import write_text
-from striate.ops.boxes import at_least
+from striate.ops.boxes import at_least, clip
 
 _EXIF_ORIENTATION = 0x0112
 _LOSSLESS_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4")
@@ -283,9 +283,9 @@ def _mended(dataset: Dataset, sizes: Sequence[tuple[int, int]], fixes: list[Fix]
     """
     truths = dataset.instances
     images, labels = truths.images, truths.labels.tolist()
-    borders = torch.tensor([(width, height) * 2 for height, width in sizes], dtype=torch.float32)[images]
-    beyond = torch.maximum(-truths.boxes[:, :2], truths.boxes[:, 2:] - borders[:, 2:]).amax(dim=1) > SLACK
-    boxes = torch.where(beyond[:, None], torch.minimum(truths.boxes.clamp(min=0), borders), truths.boxes)
+    cut = clip(truths.boxes, torch.tensor(sizes)[images])
+    beyond = (truths.boxes - cut).abs().amax(dim=1) > SLACK
+    boxes = torch.where(beyond[:, None], cut, truths.boxes)
     stays = at_least(boxes, 1e-6)  # as training asks
     crowd = truths.crowd if truths.crowd is not None else torch.zeros(len(boxes), dtype=torch.bool)
     seen: set[tuple[float, ...]] = set()
