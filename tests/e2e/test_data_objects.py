@@ -57,38 +57,50 @@ def change(traffic: Path, number: int, **values: Any) -> None:
 def test_check_and_a_copy_without_what_is_wrong(traffic: Path, cli: Cli) -> None:
     assert cli("data", "check", traffic).code == 0
     change(traffic, 0, bbox=[60, 10, 30, 20])
-    change(traffic, 1, category_id=7)
+    broken = traffic / "images/05.png"
+    broken.write_bytes(broken.read_bytes()[:60])
     found = cli("data", "check", traffic)
     assert found.code == 3
-    assert "error  unknown class id (1)" in found.out
+    assert "error  damaged file (1)" in found.out
     assert "warning  box outside (1)" in found.out
     assert found.out.splitlines()[-1] == (
-        "Not fit for training: unknown class id (1). 'striate data check traffic --fix OUT' writes a corrected copy."
+        "Not fit for training: damaged file (1). 'striate data check traffic --fix OUT' writes a corrected copy."
     )
     document = cli("data", "check", traffic, "--fix", "good", "--json").json
     assert document["fixed"] == {
         "path": "good",
         "log": "good.fixes.jsonl",
-        "images": IMAGES,
-        "actions": {"left out": 1, "cut off": 1},
+        "images": IMAGES - 1,
+        "actions": {"dropped": 1, "cut off": 1},
         "errors_left": {},
     }
     assert open_dataset("good").instances.boxes[0].tolist() == [60, 10, 80, 30]
     assert cli("data", "check", "good").code == 0
 
 
-def test_no_copy_of_boxes_that_are_stated_otherwise_is_advised_or_written(traffic: Path, cli: Cli) -> None:
-    for number in range(18):
-        change(traffic, number, bbox=[0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize(
+    ("changed", "hidden", "said"),
+    [
+        ({"bbox": [0.1, 0.2, 0.3, 0.4]}, "boxes normalised", "18 boxes lie within one pixel"),
+        ({"category_id": 7}, "unknown class id", "no class has the id 7"),
+    ],
+)
+def test_no_copy_that_would_hide_an_error_is_advised_or_written(
+    traffic: Path, cli: Cli, changed: dict[str, Any], hidden: str, said: str
+) -> None:
+    for number in range(18 if "bbox" in changed else 1):
+        change(traffic, number, **changed)
     found = cli("data", "check", traffic)
     assert found.code == 3
     assert found.out.splitlines()[-1] == (
-        "Not fit for training: boxes normalised (1). "
-        "--fix cannot mend how boxes are stated: mend all of them where they were written."
+        f"Not fit for training: {hidden} (1). A corrected copy would hide {hidden}: mend all of that where it was "
+        "written, then --fix the rest."
     )
-    found = cli("data", "check", traffic, "--fix", "good")
+    found = cli("data", "check", traffic, "--fix", "good", "--json")
     assert found.code == 3
-    assert "no copy is written, it would be as wrong: 18 boxes lie within one pixel" in found.err
+    assert "no copy is written, which would hide this: " in found.err
+    assert said in found.err
+    assert found.json["counts"][hidden.replace(" ", "_")] == 1  # the findings are not lost
     assert not Path("good").exists()
 
 

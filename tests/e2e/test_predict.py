@@ -248,6 +248,13 @@ def test_what_is_for_videos_is_refused_with_images(
     assert said in outcome.err
 
 
+@pytest.mark.parametrize("given", [["--tile", 64], ["--views"], ["--slide", "1"]])
+def test_a_batch_that_nothing_would_read_is_refused(cli: Cli, files: Files, image: Path, given: list[object]) -> None:
+    outcome = cli("predict", files("ssd"), image, "--batch", 2, *given)
+    assert outcome.code == 2
+    assert "--batch is of whole images" in outcome.err
+
+
 def test_a_video_that_cannot_be_read_costs_no_other_its_answers(
     cli: Cli, files: Files, clip: Path, tmp_path: Path
 ) -> None:

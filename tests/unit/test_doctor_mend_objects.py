@@ -15,9 +15,9 @@ from striate.core.instances import InstanceSets, Skeleton
 from striate.data.dataset import Dataset, ImageArrays
 from striate.data.doctor.checks import find_problems
 from striate.data.doctor.examination import examine
-from striate.data.doctor.mend import Mended, mend
+from striate.data.doctor.mend import Mended, check_target, mend
 from striate.data.open import open_dataset
-from striate.errors import DataError
+from striate.errors import DataError, UsageError
 
 HEIGHT, WIDTH = 60, 120
 TRIANGLE = [[2, 2, 20, 2, 20, 20]]
@@ -172,7 +172,7 @@ def test_images_in_memory_and_boxes_that_training_refuses(tmp_path: Path) -> Non
 )
 def test_boxes_that_are_stated_otherwise_are_not_cut_off(boxes: torch.Tensor, words: str, tmp_path: Path) -> None:
     """A copy would hide it: cut off at the border, they all lie inside."""
-    with pytest.raises(DataError, match="no copy is written, it would be as wrong") as refused:
+    with pytest.raises(DataError, match="no copy is written, which would hide this") as refused:
         mend(examine(arrays(boxes)), tmp_path / "clean")
     assert words in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -203,3 +203,66 @@ def test_points_and_masks_are_kept(tmp_path: Path) -> None:
     assert torch.equal(again.instances.boxes, whole.instances.boxes)
     assert again.instances.keypoints is not None
     assert torch.equal(again.instances.keypoints, points)
+
+
+def test_images_of_no_split_stay(tmp_path: Path) -> None:
+    stated = replace(arrays(good()), splits={"train": np.arange(12), "test": np.arange(15, 20)})
+    again = open_dataset(mend(examine(stated), tmp_path / "clean").path)
+    assert len(again) == 20
+    assert {part: len(rows) for part, rows in again.splits.items()} == {"train": 12, "test": 5}
+
+
+def test_an_image_of_two_splits_is_refused_before_anything_is_looked_at(tmp_path: Path) -> None:
+    stated = replace(arrays(good()), splits={"train": np.arange(12), "test": np.arange(11, 20)})
+    with pytest.raises(UsageError, match="11 is in several splits"):
+        check_target(stated, tmp_path / "clean")
+
+
+def test_objects_of_unknown_classes_do_not_become_background(tmp_path: Path) -> None:
+    data = mess(tmp_path / "data")
+    file = data / "annotations/instances_train.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0]["category_id"] = 77
+    file.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"which would hide this: .*77"):
+        mend(examine(open_dataset(data)), tmp_path / "clean")
+
+
+def test_copies_with_other_objects_stay_for_a_person(tmp_path: Path) -> None:
+    whole = arrays(good())
+    pixels = np.stack([whole.images.read(0 if row in (5, 6) else row) for row in range(20)])
+    boxes = good()
+    boxes[6] = boxes[0]
+    stated = replace(whole, images=ImageArrays(pixels), truths=replace(whole.instances, boxes=boxes))
+    copy = mend(examine(stated), tmp_path / "clean")
+    assert [line[:2] for line in log(copy)] == [("06", "dropped")]  # says the same as 00; 05 says something else
+
+
+def test_objects_are_merged_only_where_they_are_the_same(tmp_path: Path) -> None:
+    box, wide = [5.0, 5, 25, 25], [-300.0, -200, 500, 300]
+    stated = replace(
+        arrays(good()),
+        ids=["a"],
+        images=ImageArrays(np.zeros((1, HEIGHT, WIDTH, 3), dtype=np.uint8)),
+        truths=InstanceSets(
+            offsets=torch.tensor([0, 6]),
+            boxes=torch.tensor([box, box, box, box, wide, [-310.0, -200, 500, 300]]),
+            labels=torch.zeros(6, dtype=torch.int64),
+            ignore=torch.tensor([True, False, False, False, False, False]),
+            keypoints=torch.tensor([[9.0, 9, 2], [9, 9, 2], [9, 9, 2], [8, 8, 2], [9, 9, 2], [9, 9, 2]])[:, None],
+            areas=torch.tensor([400.0, 400, 400, 400, 77, 400_000]),
+        ),
+        skeleton=Skeleton(names=("nose",), flips=(0,)),
+    )
+    again = open_dataset(mend(examine(stated), tmp_path / "clean").path)
+    assert again.instances.boxes.tolist() == [box, box, box, [0, 0, WIDTH, HEIGHT], [0, 0, WIDTH, HEIGHT]]
+    assert again.instances.areas is not None
+    assert again.instances.areas.tolist()[3:] == [77, 400_000]  # neither was the area of its box
+
+
+def test_a_copy_beside_the_file_of_objects_lies_outside_of_the_images_folder(tmp_path: Path) -> None:
+    data = mess(tmp_path / "data")
+    dataset = open_dataset(data / "annotations/instances_train.json")
+    with pytest.raises(UsageError, match="lies inside of"):
+        check_target(dataset, data / "clean")
+    check_target(dataset, tmp_path / "clean")

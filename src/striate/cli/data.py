@@ -132,7 +132,12 @@ def check(
     mended = None
     left: list[Problem] = []
     if fix is not None:
-        mended = mend(examination, fix)
+        try:
+            mended = mend(examination, fix)
+        except DataError:
+            if as_json:
+                print_json(_check_document(examination, problems, None, [], pictures))
+            raise
         copy = open_dataset(mended.path)
         with _Bar(display, "Looking at the copy") as bar:
             left = find_problems(examine(copy, progress=bar))
@@ -274,15 +279,15 @@ def _draw_opinion(examination: "Examination", folder: Path) -> list[Path]:
 
 
 def _verdict(data: str, problems: "Sequence[Problem]", *, mending: bool) -> str:
-    from striate.data.doctor.boxes import STATED_OTHERWISE
+    from striate.data.doctor.boxes import BY_HAND
 
     errors = _counts([problem for problem in problems if problem.severity == "error"])
     warnings = _counts([problem for problem in problems if problem.severity == "warning"])
     if errors:
         kinds = ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in errors.items())
         way = f" 'striate data check {data} --fix OUT' writes a corrected copy."
-        if any(name in STATED_OTHERWISE for name in errors):
-            way = " --fix cannot mend how boxes are stated: mend all of them where they were written."
+        if hidden := ", ".join(name.replace("_", " ") for name in errors if name in BY_HAND):
+            way = f" A corrected copy would hide {hidden}: mend all of that where it was written, then --fix the rest."
         way = "" if mending else way
         return _plain(f"Not fit for training: {kinds}.{way}")
     if warnings:

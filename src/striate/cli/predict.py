@@ -74,6 +74,8 @@ def command(
         raise UsageError("--overlap is of the windows that --tile makes: give --tile too.")
     if slide is not None and (tile is not None or views):
         raise UsageError("--slide is for localization, --tile and --views for detectors: take one of them.")
+    if batch is not None and (slide is not None or tile is not None or views):
+        raise UsageError("--batch is of whole images: --slide, --tile and --views choose how much they see at once.")
     loaded = load(model, device=device)
     choosing(loaded, Choice(score=score, nms=nms, soft=soft_nms, across=across_classes, limit=limit))
     videos = [source for source in sources if is_video(source)]
@@ -138,7 +140,7 @@ def _write(found: "Predictions", out: Path, form: Literal["coco", "yolo", "csv"]
 def _videos(
     model: "Model", videos: list[str], out: Path | None, track: bool, every: int, batch: int | None, as_json: bool
 ) -> None:
-    from striate.runs.detect import FRAMES, copy_of, detection_of, predict_video
+    from striate.runs.detect import copy_of, detection_of, predict_video
 
     if out is None:
         raise UsageError("a video's annotated copy needs a folder: give --out DIR.")
@@ -159,7 +161,7 @@ def _videos(
     failed: list[dict[str, str]] = []
     for video in videos:
         try:
-            documents.append(predict_video(model, Path(video), out, track=track, every=every, batch=batch or FRAMES))
+            documents.append(predict_video(model, Path(video), out, track=track, every=every, batch=batch))
         except DataError as error:
             failed.append({"source": video, "error": str(error)})
     if as_json:

@@ -77,11 +77,11 @@ def detection_of(model: Model, what: str) -> Detection:
     return model.task
 
 
-def detector(model: Model) -> Detect:
-    """The model as a function of images."""
+def detector(model: Model, *, batch: int | None = None) -> Detect:
+    """The model as a function of images, of which it sees ``batch`` at once, or as many as suit their size."""
 
     def detect(images: Sequence[Pixels]) -> list[Instances]:
-        found = model.predict(list(images)).annotations
+        found = model.predict(list(images), batch=batch).annotations
         assert isinstance(found, InstanceSets)
         return list(found)
 
@@ -176,7 +176,7 @@ def copy_of(path: Path, out: Path) -> Path:
 
 
 def predict_video(
-    model: Model, path: Path, out: Path, *, track: bool = False, every: int = 1, batch: int = FRAMES
+    model: Model, path: Path, out: Path, *, track: bool = False, every: int = 1, batch: int | None = None
 ) -> dict[str, Any]:
     """Predict the frames of a video and write an annotated copy.
 
@@ -186,7 +186,7 @@ def predict_video(
         out: folder of the copy, which is called like the video and ends with ``.mp4``.
         track: follow the objects from frame to frame.
         every: only each so many-th frame.
-        batch: frames at once.
+        batch: frames at once; None: as many as suit their size.
 
     Returns:
         The ``striate.video/1`` document: every frame's time and objects, and ``id`` of those that are followed.
@@ -197,7 +197,9 @@ def predict_video(
 
     def told() -> Any:
         tracker = Tracker() if track else None
-        for seen in detect_video(detector(model), path, tracker=tracker, batch=batch, every=every):
+        for seen in detect_video(
+            detector(model, batch=batch), path, tracker=tracker, batch=batch or FRAMES, every=every
+        ):
             objects = InstanceSets.of([seen.objects])
             size = seen.frame.image.shape[:2]
             row = Predictions(

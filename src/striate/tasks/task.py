@@ -53,7 +53,7 @@ class Task(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Training losses, each a scalar and a mean over the images of the batch.
+        """Training losses, each a scalar and a mean over the batch: over its images, or as below.
 
         The engine weighs micro-batches and processes by their images, so that they add up to the loss of the whole
         batch. Detectors whose papers divide by the objects, positives or regions of the batch (all but YOLO and

@@ -245,17 +245,18 @@ _LOST: tuple[tuple[str, str, Severity, str], ...] = (
 )
 
 
-# Checks whose errors say that no box is where it is stated: a person has to mend all of them.
-STATED_OTHERWISE = ("boxes_misread", "boxes_normalised", "boxes_not_turned", "boxes_in_pixels")
+# Errors that a corrected copy would hide, because boxes are not where they are stated, or objects would be background
+# there: a person has to mend them.
+BY_HAND = ("boxes_misread", "boxes_normalised", "boxes_not_turned", "boxes_in_pixels", "unknown_class_id")
 
 
-def stated_otherwise(of: Examination) -> Problem | None:
-    """The first finding that boxes are stated in another way than the format says; None where there is none."""
+def only_by_hand(of: Examination) -> Problem | None:
+    """The first finding that a corrected copy would hide; None where there is none."""
     if not of.says_where:
         return None
     lost = (of_skipped(item) for item in of.dataset.skipped)
     found = [*misread(of), *turned_boxes(of), *(problem for problem in lost if problem is not None)]
-    return next((problem for problem in found if problem.check in STATED_OTHERWISE), None)
+    return next((problem for problem in found if problem.check in BY_HAND), None)
 
 
 def of_skipped(item: Skipped) -> Problem | None:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from striate.core.instances import InstanceSets
 from striate.data.convert import renamed
 from striate.data.dataset import Dataset, ImageArrays, Images, Indices, Skipped
-from striate.data.doctor.boxes import SAME, SLACK, stated_otherwise
+from striate.data.doctor.boxes import SAME, SLACK, only_by_hand
 from striate.data.doctor.checks import LISTED_TWICE, SUFFIXES, name_to_keep, same_names, to_keep
 from striate.data.doctor.examination import Examination
 from striate.data.formats import coco, format_named, inner_name, table
@@ -26,8 +26,9 @@ from striate.data.images import FORMATS, ImageFiles
 from striate.data.objects import NO_SHAPE, OUTSIDE, STILL_USED
 from striate.errors import DataError, UsageError
 from striate.files import write_text
-from striate.ops.boxes import at_least, clip
+from striate.ops.boxes import area, at_least, clip
 
+UNUSED = "unused"  # what images of no split are called in a copy, where all have one
 _EXIF_ORIENTATION = 0x0112
 _LOSSLESS_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4")
 
@@ -67,8 +68,9 @@ def mend(of: Examination, out: Path) -> Mended:
 
     Of images with objects the copy is COCO JSON, which holds all that was read. Their files keep their bytes, turned by
     EXIF or not, and their suffixes. Boxes that leave their image are cut off at its border; those that are then without
-    area are left out; of several that are the same one stays, and of exact copies in one split the one with the most
-    objects.
+    area are left out; of several objects that are the same one stays. Of exact copies one stays where their objects are
+    the same, or one of them has some and those dropped have none; else all stay, for a person. Images of no split come
+    into one called "unused".
 
     Args:
         of: what `examine` saw.
@@ -80,14 +82,14 @@ def mend(of: Examination, out: Path) -> Mended:
 
     Raises:
         UsageError: ``out`` is not such a folder.
-        DataError: nothing would be left, the boxes are stated in another way than the format says, which cutting them
-            off would hide, or the copy cannot be written.
+        DataError: nothing would be left, there is what a copy would hide (`striate.data.doctor.boxes.BY_HAND`), or it
+            cannot be written.
     """
     dataset = of.dataset
     check_target(dataset, out)
-    if (off := stated_otherwise(of)) is not None:
+    if (off := only_by_hand(of)) is not None:
         where = f"{off.file}: " if off.file else ""
-        raise DataError(f"{dataset.name}: no copy is written, it would be as wrong: {where}{off.message}. {off.fix}")
+        raise DataError(f"{dataset.name}: no copy is written, which would hide this: {where}{off.message}. {off.fix}")
     dropped = _to_drop(of)
     fixes = [Fix(file=dataset.ids[row], action="dropped", reason=reason) for row, reason in sorted(dropped.items())]
     fixes += [_left_out(item) for item in dataset.skipped if not item.reason.endswith(STILL_USED)]
@@ -131,8 +133,18 @@ def check_target(dataset: Dataset, out: Path) -> None:
         raise UsageError(f"--fix {out}: is {what}, and nothing is written over. Name a new folder.")
     if log_of(out).exists():
         raise UsageError(f"--fix {out}: there is a log of an earlier copy, {log_of(out)}. Name a new folder.")
-    if dataset.path is not None and dataset.path.is_dir() and out.resolve().is_relative_to(dataset.path.resolve()):
-        raise UsageError(f"--fix {out}: lies inside of {dataset.path}, which is never touched. Name a folder outside.")
+    home = None if dataset.path is None else dataset.path.resolve()
+    if home is not None and home.is_file():  # COCO's lie in a folder beside the images'
+        home = home.parent.parent if home.parent.name == "annotations" else None
+    if home is not None and out.resolve().is_relative_to(home):
+        raise UsageError(f"--fix {out}: lies inside of {home}, which is never touched. Name a folder outside.")
+    if isinstance(dataset.truths, InstanceSets) and dataset.splits:
+        rows, times = np.unique(np.concatenate(list(dataset.splits.values())), return_counts=True)
+        if (times > 1).any():
+            raise UsageError(
+                f"--fix {out}: {dataset.ids[int(rows[times > 1][0])]} is in several splits, and the copy, COCO JSON, "
+                "has each image in one. Take it out of the others."
+            )
 
 
 def log_of(out: Path) -> Path:
@@ -160,13 +172,30 @@ def _to_drop(of: Examination) -> dict[int, str]:
         else:
             keeper = to_keep(of, [row for row in rows if row not in dropped] or rows)
             for row in rows:
-                if row != keeper and row not in dropped:
+                if row != keeper and row not in dropped and _says_no_more(of, row, keeper):
                     dropped[row] = f"is the same picture as {ids[keeper]}, which stays" + (
                         f" because it is in {of.split_of[keeper]}" if of.split_of[row] != of.split_of[keeper] else ""
                     )
                     if of.says_where:
                         dropped[row] += f"; objects here: {of.objects[row]}, there: {of.objects[keeper]}"
     return dropped
+
+
+def _says_no_more(of: Examination, row: int, keeper: int) -> bool:
+    """Whether nothing is known of an image that is not known of its copy, too."""
+    if not of.says_where or not of.objects[row]:
+        return True
+    truths = of.dataset.instances
+    keys = [
+        sorted((label, *place) for label, place in zip(one.labels.tolist(), _places(one.boxes), strict=True))
+        for one in (truths[row], truths[keeper])
+    ]
+    return keys[0] == keys[1]
+
+
+def _places(boxes: torch.Tensor) -> list[list[float]]:
+    """Boxes as they are told apart."""
+    return (boxes / SAME).round().tolist()
 
 
 def _left_out(item: Skipped) -> Fix:
@@ -269,7 +298,10 @@ def _write_objects(of: Examination, rows: Indices, names: Mapping[str, str], out
     ]
     kept = renamed(_only(dataset, rows), other)
     truths = _mended(kept, [of.seen[row].size for row in rows.tolist()], fixes)
-    coco.save(replace(kept, truths=truths), out)
+    splits = dict(kept.splits)
+    if splits and len(rest := np.setdiff1d(np.arange(len(kept)), np.concatenate(list(splits.values())))):
+        splits[UNUSED] = rest
+    coco.save(replace(kept, truths=truths, splits=splits), out)
     return ""
 
 
@@ -288,10 +320,13 @@ def _mended(dataset: Dataset, sizes: Sequence[tuple[int, int]], fixes: list[Fix]
     boxes = torch.where(beyond[:, None], cut, truths.boxes)
     stays = at_least(boxes, 1e-6)  # as training asks
     crowd = truths.crowd if truths.crowd is not None else torch.zeros(len(boxes), dtype=torch.bool)
-    seen: set[tuple[float, ...]] = set()
-    for k, place in enumerate((boxes / SAME).round().tolist()):
+    ignored = truths.ignore.tolist() if truths.ignore is not None else [False] * len(boxes)
+    shapes = truths.shapes or [NO_SHAPE] * len(boxes)
+    points = truths.keypoints.flatten(1).tolist() if truths.keypoints is not None else [[]] * len(boxes)
+    seen: set[Hashable] = set()
+    for k, place in enumerate(_places(truths.boxes)):
         id_, stated = dataset.ids[int(images[k])], f"the box {_words(truths.boxes[k])}"
-        key = (int(images[k]), labels[k], *place)
+        key = (int(images[k]), labels[k], *place, ignored[k], shapes[k], *points[k])
         if not stays[k]:
             reason = f"{OUTSIDE}: {_words(truths.boxes[k])}" if beyond[k] else f"{stated} has no area"
             fixes.append(Fix(file=id_, action="left out", reason=reason))
@@ -306,9 +341,11 @@ def _mended(dataset: Dataset, sizes: Sequence[tuple[int, int]], fixes: list[Fix]
         if stays[k] and not crowd[k]:
             seen.add(key)
     areas = truths.areas
-    if areas is not None:  # of an object without a mask it is the box's
-        bare = torch.tensor([shape == NO_SHAPE for shape in truths.shapes or [NO_SHAPE] * len(boxes)], dtype=torch.bool)
-        areas = torch.where(beyond & bare, (boxes[:, 2:] - boxes[:, :2]).prod(dim=1), areas)
+    if areas is not None:  # of an object without a mask it is the box's, where nothing else is stated
+        bare = torch.tensor([shape == NO_SHAPE for shape in shapes], dtype=torch.bool) & (
+            (areas - area(truths.boxes)).abs() <= SLACK
+        )
+        areas = torch.where(beyond & bare, area(boxes), areas)
     return replace(truths, boxes=boxes, areas=areas).keep(stays)
 
 

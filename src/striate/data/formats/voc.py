@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from striate.data.dataset import Dataset, Skipped
 from striate.data.formats import OBJECTS, SPLIT_NAMES, Part, bare_name, new_folder, parts, sorted_classes, write_image
 from striate.data.images import IMAGE_SUFFIXES
-from striate.data.objects import NO_FILE, Found, Picture, dataset_of, sizes_of
+from striate.data.objects import KEPT, NO_FILE, Found, Picture, dataset_of, sizes_of
 
 NAME = "Pascal VOC"
 EXPECTS = "a folder with Annotations/*.xml and JPEGImages/, or .xml files of boxes among their images"
@@ -165,7 +165,7 @@ def _image_sets(folder: Path, skipped: list[Skipped]) -> Mapping[str, str]:
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
             stem = line.split()[0] if line.strip() else ""
             if stem in split_of and split_of[stem] != split:
-                reason = f"{stem} is listed in {split_of[stem]}.txt, too: it stays there"
+                reason = f"{stem} is listed in {split_of[stem]}.txt, too, and {KEPT}"
                 source = f"ImageSets/Main/{file.name} line {number}"
                 skipped.append(Skipped(source=source, reason=reason, stray=True))
             elif stem:
