@@ -39,7 +39,11 @@ class TrainSettings:
 
     # What is learnt from
     data: str = setting("digits", "data", "path or known name of the data")
-    task: str = setting("auto", "data", "task; left out, it follows from the data's truth")
+    task: str = setting(
+        "auto",
+        "data",
+        "classification, localization, keypoints or detection; left out, it follows from the data's truth",
+    )
     root: str | None = setting(None, "data", "folder that holds a known data set")
     download: bool = setting(False, "data", "fetch a known data set or official weights that are not there yet")
     validation: float | Auto = setting(
@@ -68,7 +72,9 @@ class TrainSettings:
     )
     channels: Literal["auto", "1", "3"] = setting("auto", "images", "1: grey, 3: colour")
     augment: str = setting(
-        "auto", "images", "policy, with options: none, light, standard, strong, geometric(rotation=10)"
+        "auto",
+        "images",
+        "policy, with options: none, light, standard, strong, geometric(rotation=10); where there are boxes also ssd, copy-paste",
     )
     mixup: float = setting(0.0, "images", "alpha of mixup; 0: off", low=0)
     cutmix: float = setting(0.0, "images", "alpha of cutmix; 0: off", low=0)

@@ -104,6 +104,15 @@ def test_no_copy_that_would_hide_an_error_is_advised_or_written(
     assert not Path("good").exists()
 
 
+def test_a_conversion_that_fails_leaves_nothing_and_names_the_way_on(traffic: Path, cli: Cli) -> None:
+    (traffic / "images/05.png").write_bytes(b"no image")
+    found = cli("data", "convert", traffic, "voc", "--to", "yolo")
+    assert found.code == 3
+    assert "05.png" in found.err
+    assert "'striate data check traffic --fix OUT' leaves it out" in found.err
+    assert not Path("voc").exists()
+
+
 def test_convert_says_what_is_lost(traffic: Path, cli: Cli) -> None:
     found = cli("data", "convert", traffic, "voc", "--to", "voc", "--class", "lorry=truck")
     assert (found.code, found.err) == (0, "")

@@ -467,6 +467,7 @@ def convert(data: str, out: Path, form: str, root: Path | None, pairs: tuple[str
     """Write DATA into the new folder OUT in another format, and list what that could not hold."""
     from striate.data.convert import convert as write
     from striate.data.convert import renamed
+    from striate.data.images import ImageError
     from striate.data.open import open_dataset
 
     names: dict[str, str | None] = {}
@@ -476,7 +477,10 @@ def convert(data: str, out: Path, form: str, root: Path | None, pairs: tuple[str
             raise UsageError(f"--class {pair!r} is not OLD=NEW, as in --class cat=animal.")
         names[old] = new or None
     dataset = renamed(open_dataset(data, root=root), names)
-    lost = write(dataset, form, out)
+    try:
+        lost = write(dataset, form, out)
+    except ImageError as error:
+        raise DataError(f"{error} Nothing was written; 'striate data check {data} --fix OUT' leaves it out.") from error
     skipped = [{"source": item.source, "reason": item.reason} for item in dataset.skipped]
     if as_json:
         print_json(

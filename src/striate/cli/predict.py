@@ -27,7 +27,9 @@ SHARE = click.FloatRange(0, 1)
     "--write", type=click.Choice(["coco", "yolo", "csv"]), help="detectors: write the objects in this form to --out too"
 )
 @click.option("--score", type=SHARE, help="detectors: least score that is shown  [each class' own, of the model file]")
-@click.option("--nms", type=SHARE, help="detectors: IoU above which the weaker box goes  [the model's]")
+@click.option(
+    "--nms", type=SHARE, help="detectors: IoU above which the weaker box goes, not with --soft-nms  [the model's]"
+)
 @click.option("--soft-nms", is_flag=True, help="detectors: the weaker box loses score instead of going")
 @click.option("--across-classes", is_flag=True, help="detectors: boxes of different classes compete too")
 @click.option("--limit", type=click.IntRange(1), help="detectors: objects per image  [the model's]")

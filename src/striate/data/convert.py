@@ -4,6 +4,7 @@ Of what a data set holds: what no format here reads (VOC's truncated, pose, occl
 attributes, licences of single images and ids) is dropped when it is loaded, and listed nowhere.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,8 @@ def convert(dataset: Dataset, to: str, folder: Path) -> list[str]:
 
     Raises:
         UsageError: there is no such format.
-        DataError: the format is for other tasks, or the folder holds something.
+        DataError: the format is for other tasks, the folder holds something, or an image cannot be read; nothing is
+            left behind then.
     """
     if to not in formats():
         raise UsageError(f"{to!r} is no format.{did_you_mean(to, formats())} There are {', '.join(formats())}.")
@@ -46,7 +48,16 @@ def convert(dataset: Dataset, to: str, folder: Path) -> list[str]:
         fit = ", ".join(name for name, other in formats().items() if other.TASKS != form.TASKS)
         truth = "say what is where" if says_where else "are classes of whole images"
         raise DataError(f"{dataset.name}: its truths {truth}, which {form.NAME} does not hold. These do: {fit}.")
-    form.save(dataset, folder)
+    there, empty = folder.exists(), not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    done = False
+    try:
+        form.save(dataset, folder)
+        done = True
+    finally:
+        if empty and not done:  # half a data set would be taken for a whole one
+            shutil.rmtree(folder, ignore_errors=True)
+            if there:
+                folder.mkdir(exist_ok=True)
     return losses(dataset, form)
 
 
