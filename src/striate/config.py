@@ -74,7 +74,7 @@ class TrainSettings:
     augment: str = setting(
         "auto",
         "images",
-        "policy, with options: none, light, standard, strong, geometric(rotation=10); where there are boxes also ssd, copy-paste",
+        "policy, with options: none, light, standard, strong, geometric(rotation=10); for boxes also ssd, copy-paste",
     )
     mixup: float = setting(0.0, "images", "alpha of mixup; 0: off", low=0)
     cutmix: float = setting(0.0, "images", "alpha of cutmix; 0: off", low=0)
