@@ -1,6 +1,8 @@
 """``striate evaluate``."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +23,6 @@ def command(
     """Measure MODEL, a run folder or a model file, on its own DATA or on other data."""
     from striate.engine import distributed
     from striate.runs.evaluate import evaluate_model
-    from striate.runs.report import figure
 
     found = evaluate_model(model, data, split=split, root=root, download=download, device=device)
     if distributed.rank() == 0:
@@ -50,16 +51,18 @@ def command(
                 [(name, f"{kinds.counts[name]:,}", f"{kinds.costs[name]:.4f}") for name in kinds.counts],
                 right=("count", "AP50 it costs"),
             )
-        columns = [name for name in found.per_class[0] if name != "name"]
-        print_table(
-            ("class", *("images" if name == "support" else name for name in columns)),
-            [(str(row["name"]), *(figure(row[name]) for name in columns)) for row in found.per_class],
-            right=("images", *columns),
-        )
+        _print_figures("class", found.per_class)
         if found.per_point:
-            columns = [name for name in found.per_point[0] if name != "name"]
-            print_table(
-                ("point", *columns),
-                [(str(row["name"]), *(figure(row[name]) for name in columns)) for row in found.per_point],
-                right=columns,
-            )
+            _print_figures("point", found.per_point)
+
+
+def _print_figures(what: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row of figures for each class, or for what else the rows are of."""
+    from striate.runs.report import figure
+
+    columns = [name for name in rows[0] if name != "name"]
+    print_table(
+        (what, *("images" if name == "support" else name for name in columns)),
+        [(str(row["name"]), *(figure(row[name]) for name in columns)) for row in rows],
+        right=("images", *columns),
+    )

@@ -143,6 +143,7 @@ def _videos(
     model: "Model", videos: list[str], out: Path | None, track: bool, every: int, batch: int | None, as_json: bool
 ) -> None:
     from striate.runs.detect import copy_of, detection_of, predict_video
+    from striate.runs.video import check_new
 
     if out is None:
         raise UsageError("a video's annotated copy needs a folder: give --out DIR.")
@@ -155,10 +156,7 @@ def _videos(
                 f"the copies of {copies[copy]} and {video} would both be {copy}: predict them into two folders."
             )
         copies[copy] = video
-        if copy.exists():
-            raise UsageError(
-                f"{copy} is there already, and nothing is written over: name another folder, or remove it."
-            )
+        check_new(copy)
     documents: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for video in videos:

@@ -157,11 +157,16 @@ def save_annotated_video(
     return write_video(pictures, file, rate=rate)
 
 
+def check_new(file: Path) -> None:
+    """Raise `UsageError` where there is such a file already."""
+    if file.exists():
+        raise UsageError(f"{file} is there already, and nothing is written over: name another file, or remove it.")
+
+
 def write_video(pictures: Iterable[NDArray[np.uint8]], file: Path, *, rate: Fraction) -> int:
     """Write (H, W, 3) pictures of one size as MP4; see `save_annotated_video`."""
     av = _av()
-    if file.exists():
-        raise UsageError(f"{file} is there already, and nothing is written over: name another file, or remove it.")
+    check_new(file)
     rest = iter(pictures)
     first = next(rest, None)
     if first is None:

@@ -139,6 +139,11 @@ def draw_beside(
         An RGB picture, twice as wide as the image and somewhat higher.
     """
     halves = [draw_instances(image, objects, names, skeleton=skeleton) for objects in (true, predicted)]
+    return _halves(halves, true, predicted)
+
+
+def _halves(halves: Sequence[Image.Image], true: Instances, predicted: Instances) -> Image.Image:
+    """Two pictures side by side, of the truth and of the prediction, each under its heading."""
     return _side_by_side(halves, [f"truth: {_count(true)}", f"prediction: {_count(predicted)}"], columns=2)
 
 
@@ -192,8 +197,7 @@ def draw_verdicts(
         for (what, count), colour in zip(counts.items(), colours, strict=True)
     ]
     halves = [draw_instances(image, replace(true, masks=None), names), board.finished()]
-    captions = [f"truth: {_count(true)}", f"prediction: {_count(predicted)}"]
-    return _under_legend(_side_by_side(halves, captions, columns=2), words)
+    return _under_legend(_halves(halves, true, predicted), words)
 
 
 def draw_assigned(image: Pixels, true: Instances, assigned: Assigned, names: Sequence[str]) -> Image.Image:
